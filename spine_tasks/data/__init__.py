@@ -1,0 +1,1 @@
+"""Readers of image data and the phantom that needs none."""

@@ -1,0 +1,86 @@
+"""Files that are old or new after a crash, never half."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from spine_tasks.errors import RunError
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """Yield a path beside `file` to write to; on success it takes the place of `file` in one step.
+
+    The writer's process id is in the temporary name, so two writers never share one. After an
+    error `file` is as it was and the temporary is gone.
+
+    Raises
+    ------
+    RunError
+        The disk is full, or the folder cannot be written to.
+    """
+    # The suffix stays last: writers such as nibabel choose the format by it.
+    partial = file.with_name(f".partial-{os.getpid()}-{file.name}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())  # else a node's crash can leave an empty new file
+        partial.replace(file)
+    except OSError as error:
+        raise RunError(
+            f"{file}: cannot be written: {error.strerror or error}; "
+            "free space or quota, or choose another folder, then run the same command again"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Replace `file` by `text` in one step."""
+    with replacing(file) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Replace `file` by `value` as JSON with sorted keys, in one step."""
+    write_text(file, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def append_line(file: Path, record: dict[str, Any]) -> None:
+    """Append `record` as one line of JSON, in one `write` so that lines of two writers never mix."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    line = json.dumps(record, sort_keys=True) + "\n"
+    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        os.write(descriptor, line.encode())
+    finally:
+        os.close(descriptor)
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """The records of a file of JSON lines; a last line cut off by a kill is left out."""
+    if not file.exists():
+        return []
+    records = []
+    lines = file.read_text(encoding="utf-8").split("\n")
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number == len(lines):
+                break  # no newline after it: the writer was killed in the middle
+            raise RunError(f"{file}, line {number}: not JSON ({error}); delete the line") from error
+    return records
+
+
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file's bytes, in hex."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

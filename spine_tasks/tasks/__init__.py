@@ -1,0 +1,1 @@
+"""The tasks: each module has `train(cell, run)`."""
