@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from spine_tasks.errors import RunError
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -53,8 +56,10 @@ def write_json(file: Path, value: Any) -> None:
 
 def append_line(file: Path, record: dict[str, Any]) -> None:
     """Append `record` as one line of JSON, in one `write` so that lines of two writers never mix."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps(record, sort_keys=True) + "\n"
+    if file.exists() and not file.read_bytes().endswith(b"\n"):
+        line = "\n" + line  # a writer was killed in the middle of the line before
+    file.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         os.write(descriptor, line.encode())
@@ -63,20 +68,17 @@ def append_line(file: Path, record: dict[str, Any]) -> None:
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The records of a file of JSON lines; a last line cut off by a kill is left out."""
+    """The records of a file of JSON lines; a line cut off by a kill is left out and logged."""
     if not file.exists():
         return []
     records = []
-    lines = file.read_text(encoding="utf-8").split("\n")
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), start=1):
         if not line:
             continue
         try:
             records.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number == len(lines):
-                break  # no newline after it: the writer was killed in the middle
-            raise RunError(f"{file}, line {number}: not JSON ({error}); delete the line") from error
+        except json.JSONDecodeError:
+            log.warning("%s, line %d: cut off by a kill, left out", file, number)
     return records
 
 
