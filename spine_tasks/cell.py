@@ -1,0 +1,79 @@
+"""A cell: one training and evaluation to do. Its id is what it computes."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from spine_tasks.configs import Config, knobs_of, make_config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What one attempt of a cell asks for; it changes nothing in what is computed."""
+
+    gpus: int = 0
+    cpus: int = 2
+    mem_gb: float = 8.0
+    time: str = "02:00:00"  # wall time of one attempt, as Slurm writes it
+    checkpoint_s: float = 300.0  # between checkpoints: the most work that a kill can cost
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One config on one fold of one split with one seed; the unit of work."""
+
+    job: str  # the script in jobs/ and the config's name in `configs.TASKS`
+    config: Config
+    split: str  # name in data_splits/, or a file
+    split_sha256: str  # of its content: another split is another cell
+    fold: int
+    seed: int
+    needs: tuple[str, ...] = ()  # ids of the cells whose weights this one starts from
+    arm: dict[str, Any] = field(default_factory=dict)  # its values on the grid's axes
+    resources: Resources = Resources()
+
+    @property
+    def id(self) -> str:
+        """Readable name and a digest of everything that the result depends on."""
+        computed = self.to_dict()
+        for name in ("id", "arm", "resources"):
+            del computed[name]
+        digest = hashlib.sha256(json.dumps(computed, sort_keys=True).encode()).hexdigest()
+        split = self.split.rsplit("/", 1)[-1].removesuffix(".csv")
+        return f"{self.job}-{split}-fold{self.fold}-seed{self.seed}-{digest[:8]}"
+
+    @property
+    def arm_name(self) -> str:
+        """The arm as tables print it, such as `init=scratch augment=False`."""
+        return " ".join(f"{axis}={value}" for axis, value in self.arm.items())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The cell as cell.json holds it, without its id."""
+        return {
+            "id": "",
+            "job": self.job,
+            "knobs": knobs_of(self.config),
+            "split": self.split,
+            "split_sha256": self.split_sha256,
+            "fold": self.fold,
+            "seed": self.seed,
+            "needs": list(self.needs),
+            "arm": self.arm,
+            "resources": asdict(self.resources),
+        }
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> "Cell":
+        """The cell of a cell.json."""
+        return cls(
+            job=saved["job"],
+            config=make_config(saved["job"], saved["knobs"]),
+            split=saved["split"],
+            split_sha256=saved["split_sha256"],
+            fold=saved["fold"],
+            seed=saved["seed"],
+            needs=tuple(saved["needs"]),
+            arm=saved["arm"],
+            resources=Resources(**saved["resources"]),
+        )
