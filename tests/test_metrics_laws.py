@@ -1,0 +1,175 @@
+"""Laws that hold for the metrics of any two masks, and distances against a brute-force search."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.spatial.distance import cdist
+
+from spine_tasks.metrics import METRICS
+from spine_tasks.metrics.mask_scores import score_masks
+from spine_tasks.metrics.overlap import count, overlap
+from spine_tasks.metrics.published import published, smoothed_dice
+from spine_tasks.metrics.surface import surface_distances
+
+laws = settings(deadline=None, max_examples=100, derandomize=True)
+steps_mm = st.floats(0.1, 10)
+
+
+def two_masks(dimensions):
+    """Pairs of masks of one shape, small, so that empty and full ones and touched borders occur."""
+    shapes = hnp.array_shapes(min_dims=min(dimensions), max_dims=max(dimensions), max_side=6)
+    return shapes.flatmap(lambda shape: st.tuples(*[hnp.arrays(np.bool_, shape)] * 2))
+
+
+pairs = two_masks((2, 3))
+
+
+def spaced(masks):
+    """Pairs of masks with a spacing each."""
+    return masks.flatmap(
+        lambda pair: st.tuples(st.just(pair), st.tuples(*[steps_mm] * pair[0].ndim))
+    )
+
+
+def same(value):
+    return pytest.approx(value, rel=1e-9, abs=1e-9, nan_ok=True)
+
+
+@laws
+@given(pairs)
+def test_ji_and_cc_follow_from_dsc(masks):
+    values = overlap(count(*masks))
+    dsc = values["DSC"]
+    assert values["JI"] == same(dsc / (2 - dsc))
+    assert values["CC"] == same((3 * dsc - 2) / dsc if dsc else math.nan)
+
+
+@laws
+@given(pairs)
+def test_counts_add_up_to_all_voxels(masks):
+    counts = count(*masks)
+    assert sum(counts) == masks[0].size
+    assert min(counts) >= 0
+
+
+@laws
+@given(pairs)
+def test_swapping_truth_and_prediction_swaps_tpr_and_ppv_alone(masks):
+    truth, predicted = masks
+    values, swapped = overlap(count(truth, predicted)), overlap(count(predicted, truth))
+    assert (values["TPR"], values["PPV"]) == same((swapped["PPV"], swapped["TPR"]))
+    for name in ("DSC", "JI", "CC"):
+        assert values[name] == same(swapped[name])
+
+
+@laws
+@given(pairs)
+def test_tnr_is_the_tpr_of_the_background(masks):
+    truth, predicted = masks
+    background = overlap(count(~truth, ~predicted))
+    assert overlap(count(truth, predicted))["TNR"] == same(background["TPR"])
+
+
+@laws
+@given(pairs)
+def test_smoothing_adds_one_above_and_below(masks):
+    truth, predicted = masks
+    voxels = int(truth.sum() + predicted.sum())
+    dsc = overlap(count(truth, predicted))["DSC"]
+    smoothed = smoothed_dice(count(truth, predicted))
+    assert smoothed == same((dsc * voxels + 1) / (voxels + 1) if voxels else 1.0)
+
+
+def surface_points_mm(mask, spacing_mm):
+    """Voxels with a neighbour across a face that is background or outside, one by one."""
+    inside = np.pad(mask, 1)
+    points = [
+        index
+        for index in np.argwhere(inside)
+        if any(
+            not inside[tuple(index + side * unit)]
+            for unit in np.eye(mask.ndim, dtype=int)
+            for side in (-1, 1)
+        )
+    ]
+    return np.array(points) * spacing_mm
+
+
+@laws
+@given(spaced(pairs))
+@example(((np.ones((5, 5), bool), np.eye(5, dtype=bool)), (1.0, 2.0)))
+def test_distances_equal_those_of_a_search_over_all_pairs_of_surface_voxels(given_masks):
+    (truth, predicted), spacing_mm = given_masks
+    found = surface_distances(truth, predicted, spacing_mm)
+    if not truth.any() or not predicted.any():
+        assert math.isnan(found["MSD"])
+        assert math.isnan(found["HSD"])
+        return
+    points = [surface_points_mm(mask, spacing_mm) for mask in (truth, predicted)]
+    between = cdist(*points)
+    nearest = np.concatenate([between.min(axis=1), between.min(axis=0)])
+    assert found == same({"MSD": nearest.mean(), "HSD": nearest.max()})
+
+
+@laws
+@given(spaced(pairs))
+def test_distances_are_symmetric_and_the_mean_is_at_most_the_maximum(given_masks):
+    (truth, predicted), spacing_mm = given_masks
+    distances = surface_distances(truth, predicted, spacing_mm)
+    assert distances == same(surface_distances(predicted, truth, spacing_mm))
+    if truth.any() and predicted.any():
+        # Rounding: the mean of equal distances can exceed them in the last digit.
+        assert 0 <= distances["MSD"] <= distances["HSD"] * (1 + 1e-12)
+
+
+@laws
+@given(spaced(pairs), st.integers(1, 4))
+def test_background_around_both_masks_changes_no_distance(given_masks, margin):
+    (truth, predicted), spacing_mm = given_masks
+    tight = surface_distances(truth, predicted, spacing_mm)
+    wide = surface_distances(np.pad(truth, margin), np.pad(predicted, margin), spacing_mm)
+    assert np.array_equal(list(wide.values()), list(tight.values()), equal_nan=True)
+
+
+@laws
+@given(spaced(pairs), st.floats(0.1, 10))
+def test_distances_grow_with_the_voxels(given_masks, factor):
+    (truth, predicted), spacing_mm = given_masks
+    grown = surface_distances(truth, predicted, [factor * step for step in spacing_mm])
+    for name, value in surface_distances(truth, predicted, spacing_mm).items():
+        assert grown[name] == same(factor * value)
+
+
+@laws
+@given(two_masks((2,)), steps_mm)
+def test_distances_in_mm_are_those_in_pixels_times_the_pixel(masks, step_mm):
+    pixels = published(*masks)
+    for name, value in surface_distances(*masks, (step_mm, step_mm)).items():
+        assert value == same(step_mm * pixels[f"{name}_slice_px"])
+
+
+@laws
+@given(spaced(two_masks((3,))), st.integers(0, 2))
+def test_each_slice_has_the_scores_of_its_own_two_masks(given_masks, slice_axis):
+    (truth, predicted), spacing_mm = given_masks
+    scores = list(score_masks(truth, predicted, spacing_mm, slice_axis))
+    in_plane_mm = np.delete(spacing_mm, slice_axis)
+    for index in range(truth.shape[slice_axis]):
+        masks = [mask.take(index, slice_axis) for mask in (truth, predicted)]
+        own = overlap(count(*masks)) | surface_distances(*masks, in_plane_mm)
+        expected = {f"{name}_slice": value for name, value in own.items()} | published(*masks)
+        got = {name: value for at, name, value in scores if at == index}
+        assert got == same(expected)
+
+
+@laws
+@given(spaced(two_masks((3,))), st.integers(0, 2))
+def test_every_value_is_undefined_or_within_the_range_of_the_table(given_masks, slice_axis):
+    (truth, predicted), spacing_mm = given_masks
+    for _, name, value in score_masks(truth, predicted, spacing_mm, slice_axis):
+        assert type(value) is float
+        assert math.isnan(value) or METRICS[name].minimum <= value <= METRICS[name].maximum
