@@ -1,0 +1,216 @@
+"""A made-up axial T2*-weighted spinal-cord data set in BIDS layout, with exact masks.
+
+Two populations, adult and paediatric, of which the second is smaller, thinner-horned, lower in
+contrast, noisier and more blurred. Everything about a subject follows from its id.
+"""
+
+import errno
+import gzip
+import hashlib
+import json
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from spine_tasks.data.phantom_anatomy import POPULATIONS, sample_anatomy
+from spine_tasks.data.phantom_scan import SITES, Scan, acquire
+from spine_tasks.errors import DataError, RunError
+from spine_tasks.files import replacing, write_json, write_text
+
+VERSION = "1"  # raise it with every change that moves a voxel: old and new files never mix
+
+
+def population(subject_id: str) -> str:
+    """The population that the id names: "adult" or "paediatric".
+
+    Raises
+    ------
+    DataError
+        The id is not `sub-adult` or `sub-paed` followed by digits.
+
+    Examples
+    --------
+    >>> population("sub-paed07")
+    'paediatric'
+    """
+    match = re.fullmatch(r"sub-(adult|paed)[0-9]+", subject_id)
+    if match is None:
+        raise DataError(
+            f"the phantom has no subject {subject_id!r}; an id is sub-adult or sub-paed followed "
+            "by digits, such as sub-adult01; correct the split file"
+        )
+    return {"adult": "adult", "paed": "paediatric"}[match[1]]
+
+
+def site(subject_id: str) -> str:
+    """The name of the site that scanned the subject, a key of `SITES`."""
+    sites = POPULATIONS[population(subject_id)].sites
+    return sites[_seed(subject_id) % len(sites)]
+
+
+def subject(subject_id: str) -> Scan:
+    """One subject's volume, masks and affine, the same at every call.
+
+    Parameters
+    ----------
+    subject_id
+        `sub-adult` or `sub-paed` followed by digits.
+
+    Returns
+    -------
+    Scan
+        image (X, Y, Z) float32, in whole numbers; gray_matter and cord (X, Y, Z) bool, true where
+        the tissue fills at least half of the voxel; affine (4, 4). Gray matter lies inside the
+        cord. X runs to the right, Y to anterior, Z to superior, but for a few degrees.
+
+    Raises
+    ------
+    DataError
+        The id belongs to no population.
+
+    References
+    ----------
+    Contrast and sizes as in Prados et al., Spinal cord grey matter segmentation challenge,
+    NeuroImage 152, 2017, doi:10.1016/j.neuroimage.2017.03.010.
+    """
+    rng = np.random.default_rng(_seed(subject_id))
+    group = POPULATIONS[population(subject_id)]
+    anatomy = sample_anatomy(group, rng)
+    return acquire(anatomy, group, SITES[site(subject_id)], rng)
+
+
+def write(folder: Path, subjects: Sequence[str]) -> None:
+    """Write the subjects into `folder` as a BIDS data set, byte for byte the same every time.
+
+    Masks are `derivatives/labels/<id>/anat/<id>_T2starw_gmseg-manual.nii.gz` (gray matter) and
+    `..._seg-manual.nii.gz` (cord), uint8 of 0 and 1. A subject named twice is written once.
+
+    Raises
+    ------
+    DataError
+        No subject is named, one belongs to no population, or `folder` is not empty.
+    RunError
+        The disk is full, or the folder cannot be written to.
+    """
+    ids = _checked(subjects)
+    if _holds_something(folder):
+        raise DataError(f"{folder}: is not empty; remove it, or choose another folder")
+    for subject_id in ids:
+        scan = subject(subject_id)
+        image, gray_matter, cord = _files(folder, subject_id)
+        _write_nifti(image, scan.image.astype(np.int16), scan.affine)
+        _write_nifti(gray_matter, scan.gray_matter.astype(np.uint8), scan.affine)
+        _write_nifti(cord, scan.cord.astype(np.uint8), scan.affine)
+    rows = [f"{subject_id}\t{population(subject_id)}\t{site(subject_id)}" for subject_id in ids]
+    write_text(
+        folder / "participants.tsv", "\n".join(["participant_id\tpopulation\tsite", *rows]) + "\n"
+    )
+    write_json(folder / "derivatives/labels/dataset_description.json", _description("derivative"))
+    write_json(folder / "dataset_description.json", _description("raw"))
+
+
+def ensure(folder: Path, subjects: Sequence[str]) -> Path:
+    """Make the data set unless it is there; return `folder`.
+
+    It is made beside `folder` and renamed in one step, so any number of processes may call this at
+    once, and `folder` is never seen half made.
+
+    Raises
+    ------
+    DataError
+        `folder` holds something else, files of another version of the phantom, or a data set
+        without some of the subjects; no subject is named, or one belongs to no population.
+    RunError
+        The disk is full, or the folder cannot be written to.
+    """
+    ids = _checked(subjects)
+    if not _holds_something(folder):
+        _make(folder, ids)
+    _check(folder, ids)
+    return folder
+
+
+def _make(folder: Path, subjects: Sequence[str]) -> None:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as partial:
+            # One level down, since the temporary folder itself is closed to other users.
+            made = Path(partial) / folder.name
+            write(made, subjects)
+            made.rename(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # else another process was faster
+            raise RunError(
+                f"{folder}: cannot be made: {error.strerror or error}; "
+                "free space or quota, or choose another folder, then run the same command again"
+            ) from error
+
+
+def _check(folder: Path, subjects: Sequence[str]) -> None:
+    """Raise DataError unless `folder` holds these subjects, made by this version."""
+    remedy = "remove it to have it made again, or choose another folder"
+    file = folder / "dataset_description.json"
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder}: is not a phantom data set ({error}); {remedy}") from error
+    if found != _description("raw"):
+        raise DataError(f"{file}: got {found}, but this is {_description('raw')}; {remedy}")
+    missing = [name for name in subjects if not all(f.exists() for f in _files(folder, name))]
+    if missing:
+        raise DataError(
+            f"{folder}: lacks {len(missing)} of {len(subjects)} subjects, first {missing[0]}; "
+            f"a data set is made whole: {remedy}, and name all subjects at once"
+        )
+
+
+def _checked(subjects: Sequence[str]) -> list[str]:
+    """The ids in order, each once."""
+    if isinstance(subjects, str) or not subjects:
+        raise DataError(f"subjects must be a list of at least one id, got {subjects!r}")
+    for subject_id in subjects:
+        population(subject_id)
+    return sorted(set(subjects))
+
+
+def _holds_something(folder: Path) -> bool:
+    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+
+
+def _files(folder: Path, subject_id: str) -> tuple[Path, Path, Path]:
+    """Image, gray-matter mask and cord mask."""
+    labels = folder / "derivatives/labels" / subject_id / "anat"
+    return (
+        folder / subject_id / "anat" / f"{subject_id}_T2starw.nii.gz",
+        labels / f"{subject_id}_T2starw_gmseg-manual.nii.gz",
+        labels / f"{subject_id}_T2starw_seg-manual.nii.gz",
+    )
+
+
+def _write_nifti(
+    file: Path, voxels: NDArray[np.int16] | NDArray[np.uint8], affine: NDArray[np.float64]
+) -> None:
+    image = nib.Nifti1Image(voxels, affine)  # type: ignore[no-untyped-call]
+    image.header.set_xyzt_units("mm", "sec")  # type: ignore[no-untyped-call]
+    with replacing(file) as partial:
+        # mtime=0: gzip would put the time of writing into the file.
+        partial.write_bytes(gzip.compress(image.to_bytes(), mtime=0))
+
+
+def _description(dataset_type: str) -> dict[str, Any]:
+    return {
+        "Name": "Phantom: made-up axial T2*-weighted spinal cords",
+        "BIDSVersion": "1.10.0",
+        "DatasetType": dataset_type,
+        "GeneratedBy": [{"Name": "spine_tasks.data.phantom", "Version": VERSION}],
+    }
+
+
+def _seed(subject_id: str) -> int:
+    return int.from_bytes(hashlib.sha256(subject_id.encode()).digest()[:8])
