@@ -2,10 +2,14 @@
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from spine_tasks.errors import ConfigError
 from spine_tasks.configs import Config, knobs_of, make_config
+
+TIME = r"(\d+-)?\d{1,2}:\d{2}:\d{2}"  # [days-]hours:minutes:seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +21,23 @@ class Resources:
     mem_gb: float = 8.0
     time: str = "02:00:00"  # wall time of one attempt, as Slurm writes it
     checkpoint_s: float = 300.0  # between checkpoints: the most work that a kill can cost
+
+    def __post_init__(self) -> None:
+        """Check types and ranges before a scheduler does it in its own words."""
+        for name, least in (("gpus", 0), ("cpus", 1)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise ConfigError(
+                    f"resources.{name}: a whole number from {least} up, got {value!r}"
+                )
+        for name in ("mem_gb", "checkpoint_s"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+                raise ConfigError(f"resources.{name} must be a positive number, got {value!r}")
+        if not isinstance(self.time, str) or not re.fullmatch(TIME, self.time):
+            raise ConfigError(
+                f"resources.time must be text such as '02:00:00' or '1-12:00:00', got {self.time!r}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,6 +54,25 @@ def write_json(file: Path, value: Any) -> None:
     write_text(file, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
+def read_json(file: Path) -> Any:
+    """The value in a JSON file.
+
+    Raises
+    ------
+    RunError
+        The file is not JSON.
+    """
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RunError(f"{file}: not JSON ({error}); delete it and launch again") from error
+
+
+def write_lines(file: Path, records: list[dict[str, Any]]) -> None:
+    """Replace `file` by one line of JSON a record, in one step."""
+    write_text(file, "".join(json.dumps(record, sort_keys=True) + "\n" for record in records))
+
+
 def append_line(file: Path, record: dict[str, Any]) -> None:
     """Append `record` as one line of JSON, in one `write` so that lines of two writers never mix."""
     line = json.dumps(record, sort_keys=True) + "\n"

@@ -154,7 +154,8 @@ def expand(grid: Grid) -> tuple[list[Cell], list[Cell]]:
     cells: dict[str, Cell] = {}
     needed: dict[str, Cell] = {}
     arms = [
-        dict(zip(grid.axes, values, strict=True)) for values in itertools.product(*grid.axes.values())
+        dict(zip(grid.axes, values, strict=True))
+        for values in itertools.product(*grid.axes.values())
     ]
     for arm, fold, seed in itertools.product(arms, folds, _seeds(grid)):
         cell = Cell(
@@ -185,7 +186,9 @@ def only(cells: Iterable[Cell], wanted: Mapping[str, list[Any]]) -> list[Cell]:
         if any(axis not in row for row in has):
             raise ConfigError(f"--only {axis}: no such axis{suggestion(axis, has[0])}")
         if unknown := [value for value in values if value not in there]:
-            raise ConfigError(f"--only {axis}: no cell has {unknown}, they have {sorted(map(str, there))}")
+            raise ConfigError(
+                f"--only {axis}: no cell has {unknown}, they have {sorted(map(str, there))}"
+            )
     return [
         cell
         for cell, row in zip(cells, has, strict=True)
@@ -230,7 +233,9 @@ def _needed(grid: Grid, cell: Cell) -> Cell | None:
     knobs = defaults_of(cell.job)
     for name in grid.needs["when"]:
         if name not in knobs:
-            raise ConfigError(f"needs.when: {cell.job} has no knob {name!r}{suggestion(name, knobs)}")
+            raise ConfigError(
+                f"needs.when: {cell.job} has no knob {name!r}{suggestion(name, knobs)}"
+            )
     if any(getattr(cell.config, name) != value for name, value in grid.needs["when"].items()):
         return None
     first = grid.needs["cell"]

@@ -1,0 +1,6 @@
+"""Grey-matter segmentation: train and score one cell."""
+
+from spine_tasks.job import main
+
+if __name__ == "__main__":
+    main("gm_segmentation")

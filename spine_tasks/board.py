@@ -1,0 +1,118 @@
+"""The live table of an experiment: which cell stands where."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from spine_tasks.cell import Cell
+from spine_tasks.experiment import Experiment
+from spine_tasks.run import Run
+from spine_tasks.states import State, states
+
+COLOURS = {
+    "new": "dim",
+    "waiting": "yellow",
+    "running": "cyan",
+    "interrupted": "magenta",
+    "failed": "red",
+    "complete": "green",
+}
+REFRESH_S = 1.0
+
+
+def counts(found: dict[str, State]) -> str:
+    """How many cells stand where, such as `9 complete, 2 running, 1 failed`."""
+    number = Counter(state.kind for state in found.values())
+    return ", ".join(f"{number[kind]} {kind}" for kind in reversed(COLOURS) if number[kind])
+
+
+def table(experiment: Experiment, found: dict[str, State]) -> Table:
+    """One row a cell, needed cells first."""
+    board = Table(title=f"{escape(experiment.name)}: {counts(found)}", title_justify="left")
+    for heading in ("cell", "arm", "fold", "seed", "state", "epoch", "loss", "val", "why"):
+        board.add_column(heading, overflow="fold", no_wrap=heading in ("state", "epoch"))
+    for cell in experiment.everything:
+        if cell.id in found:
+            board.add_row(*_row(experiment.run(cell), cell, found[cell.id]))
+    return board
+
+
+def as_json(experiment: Experiment, found: dict[str, State]) -> list[dict[str, Any]]:
+    """The same for programs."""
+    return [
+        {
+            "cell": cell.id,
+            "arm": cell.arm,
+            "fold": cell.fold,
+            "seed": cell.seed,
+            "state": found[cell.id].kind,
+            "why": found[cell.id].why,
+        }
+        for cell in experiment.everything
+        if cell.id in found
+    ]
+
+
+@contextmanager
+def live(experiment: Experiment, cells: list[Cell]) -> Iterator[Callable[[], None]]:
+    """Show the cells' table while the block runs; yields what brings it up to date.
+
+    Without a terminal a line is written for each change of a cell's state instead.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _narrator(experiment, cells, console)
+        return
+    part = Experiment(experiment.name, experiment.folder, experiment.grid, cells, [])
+
+    def draw() -> Table:
+        return table(part, states(experiment.folder, cells))
+
+    with Live(get_renderable=draw, console=console, refresh_per_second=1 / REFRESH_S):
+        yield lambda: None
+
+
+def _narrator(experiment: Experiment, cells: list[Cell], console: Console) -> Callable[[], None]:
+    told: dict[str, State] = {cell.id: State("new") for cell in cells}
+
+    def tell() -> None:
+        found = states(experiment.folder, cells)
+        for cell in cells:
+            if found[cell.id].kind != told[cell.id].kind:
+                told[cell.id] = found[cell.id]
+                done = sum(state.kind == "complete" for state in found.values())
+                console.print(
+                    f"{done}/{len(cells)} complete; {_name(cell)} fold {cell.fold} seed {cell.seed}: "
+                    f"{found[cell.id].kind} {found[cell.id].why}",
+                    markup=False,
+                    highlight=False,
+                    soft_wrap=True,
+                )
+
+    return tell
+
+
+def _row(run: Run, cell: Cell, state: State) -> list[str]:
+    history = run.history() if state.kind != "new" else []
+    last = history[-1] if history else {}
+    return [
+        cell.id[-8:],
+        escape(_name(cell)),
+        str(cell.fold),
+        str(cell.seed),
+        f"[{COLOURS[state.kind]}]{state.kind}",
+        f"{last['epoch'] + 1}/{cell.config.epochs}" if last else "",
+        f"{last['loss']:.4f}" if last else "",
+        f"{last['val_dice']:.3f}" if last else "",
+        escape(state.why),
+    ]
+
+
+def _name(cell: Cell) -> str:
+    return cell.arm_name or f"(needed) {cell.split}"

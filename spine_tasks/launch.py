@@ -1,0 +1,207 @@
+"""Launch: expand a grid, see what is not complete, start just that."""
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+
+from spine_tasks import board, local
+from spine_tasks.cell import Cell
+from spine_tasks.command import RESULTS, no_repeats, parser, run_command, selection, setting
+from spine_tasks.errors import ConfigError
+from spine_tasks.experiment import Experiment, create, planned
+from spine_tasks.grid import configure, find_grid, only
+from spine_tasks.sites import Site, load_site
+from spine_tasks.states import UNDER_WAY, State, states
+
+HERE = "local"  # the site that is this machine
+
+
+def main() -> None:
+    """The command line of jobs/launch.py."""
+    run_command(lambda: launch(_parser().parse_args()))
+
+
+def launch(asked: argparse.Namespace) -> int:
+    """Plan the grid and start what is not complete; return the exit code."""
+    grid = configure(find_grid(asked.grid), asked.preset, no_repeats(asked.set, "--set"))
+    experiment = planned(asked.name or asked.grid, grid, asked.results)
+    cells = _with_needed(experiment, only(experiment.cells, no_repeats(asked.only, "--only")))
+    found = states(experiment.folder, cells)
+    todo = [cell for cell in cells if found[cell.id].kind not in ("complete", *UNDER_WAY)]
+    site = asked.site or ("default" if shutil.which("sbatch") else HERE)
+    if asked.dry_run:
+        _show_plan(experiment, found, todo, site, asked.json)
+        return 0
+    jobs: list[str] = []
+    code = 0
+    if todo:
+        _check_inputs(experiment, todo)
+        create(experiment, todo)
+        if site == HERE:
+            code = _run_here(experiment, cells, todo)
+        else:
+            jobs = _submit(experiment, load_site(site), todo, found)
+    if site != HERE and asked.wait:
+        code = _wait(experiment, cells)
+    _report(experiment, cells, len(todo), jobs, asked.json)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    flags = parser(
+        "Run every cell of a grid that is not complete: on Slurm if sbatch is there, else here.",
+        "python jobs/launch.py --grid gm_transfer --set epochs=20 --only init=pretrained --dry-run",
+    )
+    add = flags.add_argument
+    add("--grid", required=True, metavar="NAME", help="a file in jobs/grids, without .yaml")
+    add("--preset", metavar="NAME", help="a named set of settings in the grid's file")
+    add("--set", action="append", default=[], type=setting, metavar="KNOB=VALUE",
+        help="a knob, seeds, folds, split or resources.<name>; may be repeated")  # fmt: skip
+    add("--only", action="append", default=[], type=selection, metavar="AXIS=VALUE,...",
+        help="a part of the grid, by axis, seed or fold; may be repeated")  # fmt: skip
+    add("--name", help="of the folder in results; default: the grid's name")
+    add("--site", help=f"a profile in slurm/sites, or `{HERE}` for this machine")
+    add("--results", type=Path, default=RESULTS, metavar="DIR", help="default: %(default)s")
+    add("--dry-run", action="store_true", help="show cells, their state and the sbatch script")
+    add("--wait", action="store_true", help="on Slurm: follow until every cell has ended")
+    add("--json", action="store_true", help="print for programs")
+    return flags
+
+
+def _with_needed(experiment: Experiment, cells: Sequence[Cell]) -> list[Cell]:
+    wanted = {first for cell in cells for first in cell.needs}
+    return [cell for cell in experiment.needed if cell.id in wanted] + list(cells)
+
+
+def _check_inputs(experiment: Experiment, todo: Sequence[Cell]) -> None:
+    """Find missing data and weights now, not after hours in a queue."""
+    from spine_tasks.data.cases import cases_of
+    from spine_tasks.splits import PARTS
+    from spine_tasks.weights import find
+
+    for cell in {(cell.config.data, cell.split, cell.fold): cell for cell in todo}.values():
+        for part in PARTS:
+            cases_of(cell, part, experiment.folder)
+    starts = {
+        (cell.config.weights, bool(cell.needs)) for cell in todo if cell.config.init == "pretrained"
+    }
+    for weights, trained in starts:
+        if weights is not None:
+            find(weights)
+        elif not trained:
+            raise ConfigError(
+                "init=pretrained needs weights: --set weights=challenge, or a grid whose `needs` "
+                "trains them"
+            )
+
+
+def _run_here(experiment: Experiment, cells: list[Cell], todo: list[Cell]) -> int:
+    def as_interrupt(_signum: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    for one in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal stops as cleanly as Ctrl-C
+        signal.signal(one, as_interrupt)
+    with board.live(experiment, cells) as watch:
+        local.run_here(experiment, todo, watch)
+        watch()
+    found = states(experiment.folder, cells)
+    failed = [cell for cell in cells if found[cell.id].kind != "complete"]
+    for cell in failed:
+        why = found[cell.id].why or "a cell that it needs is not complete"
+        sys.stderr.write(f"{found[cell.id].kind}: {cell.id}: {why}\n")
+        sys.stderr.write(f"  see {experiment.run(cell).log}\n")
+    return 1 if failed else 0
+
+
+def _submit(
+    experiment: Experiment, site: Site, todo: list[Cell], found: dict[str, State]
+) -> list[str]:
+    from spine_tasks.submit import submit
+
+    needed = {cell.id for cell in experiment.needed}
+    first = submit(experiment, site, [cell for cell in todo if cell.id in needed])
+    # Needed cells that an earlier launch submitted are waited for too.
+    under_way = {
+        state.why.split()[1].split("_")[0].rstrip(",")
+        for cell, state in found.items()
+        if cell in needed and state.kind in UNDER_WAY and state.why.startswith("job ")
+    }
+    rest = [cell for cell in todo if cell.id not in needed]
+    waits = any(cell.needs for cell in rest)
+    return first + submit(experiment, site, rest, [*first, *sorted(under_way)] if waits else [])
+
+
+def _wait(experiment: Experiment, cells: list[Cell]) -> int:
+    """Follow the jobs until none is left in the queue."""
+    with board.live(experiment, cells) as watch:
+        while any(s.kind in UNDER_WAY for s in states(experiment.folder, cells).values()):
+            watch()
+            time.sleep(2)
+        watch()
+    found = states(experiment.folder, cells)
+    return int(any(state.kind != "complete" for state in found.values()))
+
+
+def _show_plan(
+    experiment: Experiment, found: dict[str, State], todo: list[Cell], site: str, as_json: bool
+) -> None:
+    scripts = [] if site == HERE else _scripts(experiment, load_site(site), todo)
+    if as_json:
+        plan = {"name": experiment.name, "cells": board.as_json(experiment, found)}
+        _print_json(plan | {"site": site, "to_start": len(todo), "scripts": scripts})
+        return
+    console = Console()
+    console.print(board.table(experiment, found))
+    where = "on this machine" if site == HERE else f"through the site profile {site}"
+    console.print(f"{len(todo)} of {len(found)} cells would be started {where}; nothing was.")
+    for text in scripts:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _scripts(experiment: Experiment, site: Site, todo: list[Cell]) -> list[str]:
+    from spine_tasks.submit import batches, parameters, script
+
+    needed = {cell.id for cell in experiment.needed}
+    groups = [[cell for cell in todo if (cell.id in needed) is first] for first in (True, False)]
+    after: list[str] = []
+    scripts = []
+    for group in groups:
+        for resources, _, cells in batches(group):
+            name = f"{experiment.name}-<launch>"
+            asked = parameters(name, site, resources, after)
+            scripts.append(script(experiment.folder / "slurm" / name, asked, len(cells)))
+        after = ["<the job above>"] if group else []
+    return scripts
+
+
+def _report(
+    experiment: Experiment, cells: list[Cell], started: int, jobs: list[str], as_json: bool
+) -> None:
+    found = states(experiment.folder, cells)
+    if as_json:
+        result: dict[str, Any] = {"name": experiment.name, "started": started, "jobs": jobs}
+        _print_json(result | {"cells": board.as_json(experiment, found)})
+        return
+    lines = [f"{experiment.name}: {board.counts(found)}"]
+    if not started:
+        lines.append("nothing to start")
+    if jobs:
+        lines.append(f"submitted as Slurm job {', '.join(jobs)}")
+    if all(state.kind == "complete" for state in found.values()):
+        lines.append(f"next: python jobs/collect.py --grid {experiment.name}")
+    else:
+        lines.append(f"next: python jobs/status.py --grid {experiment.name}")
+    Console().print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")

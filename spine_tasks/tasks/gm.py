@@ -1,0 +1,240 @@
+"""Grey-matter segmentation: train one cell and predict its test part (TensorFlow/Keras)."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from spine_tasks.cell import Cell
+from spine_tasks.configs import GmSegmentation
+from spine_tasks.data.cases import cases_of, target
+from spine_tasks.data.nifti import load_image, load_mask, save_mask
+from spine_tasks.data.slices import mask_to_slices, to_slices
+from spine_tasks.errors import ConfigError, DataError, Interrupted, WeightsError
+from spine_tasks.files import replacing
+from spine_tasks.loop_keras import Batches, Plan, fit
+from spine_tasks.run import Run
+from spine_tasks.tasks import gm_model
+from spine_tasks.tasks.gm_augment import augment, sample_seed
+from spine_tasks.tasks.gm_segment import probabilities, segment
+from spine_tasks.weights import find
+
+log = logging.getLogger(__name__)
+
+WEIGHTS_FILE = "model.weights.h5"  # in a run's folder: what predicted
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Network slices of one part: images (N, H, W) float32, masks (N, H, W) float32 of 0 and 1."""
+
+    images: NDArray[np.float32]
+    masks: NDArray[np.float32]
+
+
+def train(cell: Cell, run: Run) -> None:
+    """Train the cell from the run's checkpoint, keep the chosen weights, predict the test part."""
+    config = cell.config
+    use_this_machine(config, cell.resources.gpus, cell.seed)
+    with _strategy().scope():
+        model = build(config, cell.seed)
+        if config.init == "pretrained":
+            load_weights(model, _start(cell, run))
+        training, validation = (_load(cell, run, part) for part in ("train", "val"))
+        if config.augment_validation:
+            validation = _augmented(validation, cell.seed)
+        fit(
+            run,
+            model,
+            _optimizer(config),
+            dice_loss,
+            _batches(training, config, cell.seed),
+            lambda: soft_dice(validation.masks, probabilities(model, validation.images)),
+            Plan(
+                epochs=config.epochs,
+                patience=config.patience,
+                min_delta=config.min_delta,
+                keep_best=config.keep == "best",
+                checkpoint_s=cell.resources.checkpoint_s,
+                xla=config.xla,
+            ),
+        )
+    with replacing(run.folder / WEIGHTS_FILE) as partial:
+        model.save_weights(partial)
+    for case in cases_of(cell, "test", run.folder.parent):
+        if run.stop_requested:
+            raise Interrupted("stopped while predicting")
+        image = load_image(case.image)
+        mask = segment_image(model, config, image, case.masks.get("cord"))
+        save_mask(run.predictions / f"{case.id}.nii.gz", mask, image)
+
+
+def build(config: GmSegmentation, seed: int = 0) -> keras.Model:
+    """The untrained network of a config."""
+    return gm_model.build(config.filters, config.dropout, seed=seed, dtype=config.precision)
+
+
+def use_this_machine(config: GmSegmentation, gpus: int, seed: int) -> None:
+    """Fix threads, devices and random seeds, so that equal cells give equal bits on a CPU."""
+    tf.config.threading.set_intra_op_parallelism_threads(config.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    if not gpus:
+        tf.config.set_visible_devices([], "GPU")
+    for device in tf.config.get_visible_devices("GPU"):
+        tf.config.experimental.set_memory_growth(device, True)
+    tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(seed)
+
+
+def load_weights(model: keras.Model, file: Path) -> None:
+    """Load a run's own weights or the official Keras 2 hdf5 into the network.
+
+    Raises
+    ------
+    WeightsError
+        The file is of another architecture, or is not a weights file.
+    """
+    log.info("weights from %s", file)
+    if not file.name.endswith(WEIGHTS_FILE):
+        gm_model.load_keras2_weights(model, file)
+        return
+    try:
+        model.load_weights(file)
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"{file}: not the weights of a grey-matter network of this size ({error}); "
+            "choose a run with the same `filters`"
+        ) from error
+
+
+def segment_image(
+    model: keras.Model, config: GmSegmentation, image: Any, cord: Path | None
+) -> NDArray[np.bool_]:
+    """The grey matter of a nibabel image, bool, on the image's own voxel grid."""
+    if config.crop == "cord" and cord is None:
+        raise DataError(
+            f"{image.get_filename()}: crop=cord needs a cord mask beside the image, named "
+            f"..._{config.cord_suffix}.nii.gz; add it, or use a network trained with crop=centre"
+        )
+    return segment(
+        model,
+        image,
+        spacing_mm=config.spacing_mm,
+        size_px=config.image_px,
+        normalise=config.normalise,
+        threshold=config.threshold,
+        tta=config.tta,
+        centre=load_mask(cord, image) if config.crop == "cord" and cord else "image",
+    )
+
+
+def dice_loss(masks: tf.Tensor, predicted: tf.Tensor) -> tf.Tensor:
+    """Minus the smoothed soft Dice of a whole batch, as published; in [-1, 0)."""
+    masks = tf.cast(masks, tf.float32)
+    both = tf.reduce_sum(masks * predicted)
+    return -(2.0 * both + 1.0) / (tf.reduce_sum(masks) + tf.reduce_sum(predicted) + 1.0)
+
+
+def soft_dice(masks: NDArray[np.float32], predicted: NDArray[np.float32]) -> float:
+    """Smoothed soft Dice over all slices of a part together, in (0, 1].
+
+    Examples
+    --------
+    >>> truth = np.ones((1, 2, 2), np.float32)
+    >>> soft_dice(truth, truth), soft_dice(truth, 0 * truth)
+    (1.0, 0.2)
+    """
+    both = np.sum(masks * predicted, dtype=np.float64)
+    total = np.sum(masks, dtype=np.float64) + np.sum(predicted, dtype=np.float64)
+    return float((2 * both + 1) / (total + 1))
+
+
+def _start(cell: Cell, run: Run) -> Path:
+    """The weights file that a pretrained cell starts from."""
+    if cell.config.weights is not None:
+        return find(cell.config.weights)
+    if not cell.needs:
+        raise ConfigError(
+            "init=pretrained needs weights: give weights=challenge, or a file, or a grid whose "
+            "`needs` trains them"
+        )
+    return run.needed().folder / WEIGHTS_FILE
+
+
+def _strategy() -> tf.distribute.Strategy:
+    several = len(tf.config.get_visible_devices("GPU")) > 1
+    return tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
+
+
+def _optimizer(config: GmSegmentation) -> keras.optimizers.Optimizer:
+    adam = keras.optimizers.Adam(config.learning_rate)
+    # Half precision loses small gradients unless the loss is scaled up; bfloat16 does not.
+    return (
+        keras.optimizers.LossScaleOptimizer(adam) if config.precision == "mixed_float16" else adam
+    )
+
+
+def _load(cell: Cell, run: Run, part: str) -> Slices:
+    """All slices of a part, in the order of its cases."""
+    config = cell.config
+    images, masks = [], []
+    for case in cases_of(cell, part, run.folder.parent):
+        image = load_image(case.image)
+        cord = load_mask(case.masks["cord"], image) if config.crop == "cord" else "image"
+        slices, placement = to_slices(
+            image,
+            spacing_mm=config.spacing_mm,
+            size_px=config.image_px,
+            normalise=config.normalise,
+            centre=cord,
+        )
+        images.append(slices)
+        masks.append(mask_to_slices(load_mask(target(case)[1], image), placement))
+    log.info("%s: %d cases, %d slices", part, len(images), sum(map(len, images)))
+    return Slices(np.concatenate(images), np.concatenate(masks).astype(np.float32))
+
+
+def _augmented(part: Slices, seed: int) -> Slices:
+    """One augmented variant of every slice, the same in every epoch."""
+    pairs = [
+        augment(image[..., None], mask[..., None], sample_seed(seed, 0, index))
+        for index, (image, mask) in enumerate(zip(part.images, part.masks, strict=True))
+    ]
+    images, masks = (np.stack([np.asarray(each)[..., 0] for each in side]) for side in zip(*pairs))
+    return Slices(images, masks)
+
+
+def _batches(part: Slices, config: GmSegmentation, seed: int) -> Batches:
+    """Batches of an epoch from a step on; a sample depends on (seed, epoch, index) alone."""
+    images, masks = tf.constant(part.images[..., None]), tf.constant(part.masks[..., None])
+    upcoming: list[tuple[int, int]] = []  # (epoch, index), read when an iteration begins
+
+    def sample(epoch: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        image, mask = images[index], masks[index]
+        return (
+            augment(image, mask, sample_seed(seed, epoch, index))
+            if config.augment
+            else (image, mask)
+        )
+
+    # Built once: a new dataset an epoch would trace the augmentation anew each time.
+    scalar = tf.TensorSpec((), tf.int32)
+    dataset = (
+        tf.data.Dataset.from_generator(lambda: iter(upcoming), output_signature=(scalar, scalar))
+        .map(sample, num_parallel_calls=config.threads, deterministic=True)
+        .batch(config.batch_size)
+        .prefetch(2)
+    )
+    dataset = tf.distribute.get_strategy().experimental_distribute_dataset(dataset)
+
+    def of_epoch(epoch: int, first_step: int) -> tf.data.Dataset:
+        order = np.random.default_rng([seed, epoch]).permutation(len(part.images))
+        upcoming[:] = [(epoch, index) for index in order[first_step * config.batch_size :]]
+        return dataset
+
+    return of_epoch
