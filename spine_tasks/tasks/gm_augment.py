@@ -3,8 +3,9 @@
 The published study [1]_ kept 17 copies of each slice in memory: the original and 16 made by
 imgaug. Here every draw makes a new one, from the same ranges; the original keeps its share, 1 in
 17. Differences from the copies: both geometric steps always happen (there each in half of the
-copies) and are one interpolation; the mask moves with the image's own interpolation; the intensity
-steps keep one order; intensities are not normalised again afterwards.
+copies), in one order and one interpolation, and repeat the edge (there the affine step left zeros);
+the intensity steps keep one order; noise goes by the slice's range (there by a fixed scale);
+nothing is normalised afterwards (there each slice was, which undid contrast).
 
 References
 ----------
@@ -34,9 +35,10 @@ BLUR_RADIUS_PX = 5  # beyond three times the largest sigma
 
 
 def sample_seed(seed: int | tf.Tensor, epoch: int | tf.Tensor, index: int | tf.Tensor) -> tf.Tensor:
-    """The seed of one sample, int32 (2,): no two of (seed, epoch, index) share it by sums."""
-    start = tf.stack([tf.cast(seed, tf.int32), 0])
-    return tf.random.fold_in(tf.random.fold_in(start, epoch), index)
+    """The seed of one sample, int32 (2,); (seed 0, epoch 1) shares none with (seed 1, epoch 0)."""
+    # One type for all: an int64, as datasets count, would give other numbers than an int32.
+    first, second, third = (tf.cast(number, tf.int32) for number in (seed, epoch, index))
+    return tf.random.fold_in(tf.random.fold_in(tf.stack([first, 0]), second), third)
 
 
 def augment(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -102,7 +104,7 @@ def change_intensity(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """
     keys = tf.random.split(seed, 6)
     noise_sd = NOISE_SD * (tf.reduce_max(image) - tf.reduce_min(image))
-    steps = (_blur, _sharpen, lambda now, key: _add_noise(now, key, noise_sd), _change_contrast)
+    steps = (blur, sharpen, lambda now, key: add_noise(now, key, noise_sd), change_contrast)
     count = _integer(keys[0], 0, MOST_INTENSITY_STEPS)
     rank = tf.random.experimental.stateless_shuffle(tf.range(len(steps)), keys[1])
     for number, step in enumerate(steps):
@@ -114,14 +116,44 @@ def change_intensity(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return image
 
 
+def blur(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Gaussian or box, by equal chance; both symmetric, so that nothing moves off its mask."""
+    which, sigma_key, width_key = tf.unstack(tf.random.split(seed, 3))
+    distance = tf.abs(tf.range(-BLUR_RADIUS_PX, BLUR_RADIUS_PX + 1, dtype=tf.float32))
+    (sigma,) = _uniform(sigma_key, 1, 0.0, GAUSSIAN_SIGMA_PX)
+    gaussian = tf.exp(-0.5 * tf.square(distance / tf.maximum(sigma, 1e-3)))
+    half_width = tf.cast(_integer(width_key, *BOX_WIDTHS_PX), tf.float32) / 2
+    box = tf.clip_by_value(half_width + 0.5 - distance, 0.0, 1.0)  # a pixel at the end counts half
+    weights = tf.where(_integer(which, 0, 1) == 0, gaussian, box)
+    weights /= tf.reduce_sum(weights)
+    return _filter(_filter(image, weights[:, None]), weights[None, :])
+
+
+def sharpen(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Add 0 to 8 times the difference between a pixel and the mean of its eight neighbours."""
+    (strength,) = _uniform(seed, 1, 0.0, 1.0)
+    return image + strength * _filter(image, tf.constant(EDGES))
+
+
+def add_noise(image: tf.Tensor, seed: tf.Tensor, largest_sd: tf.Tensor) -> tf.Tensor:
+    """Add Gaussian noise, independent in each pixel, of a standard deviation 0 to `largest_sd`."""
+    sd_key, noise_key = tf.unstack(tf.random.split(seed, 2))
+    (fraction,) = _uniform(sd_key, 1, 0.0, 1.0)
+    return image + fraction * largest_sd * tf.random.stateless_normal(tf.shape(image), noise_key)
+
+
+def change_contrast(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Stretch about 0, the mean of normalised intensities."""
+    (factor,) = _uniform(seed, 1, *CONTRAST)
+    return image * factor
+
+
 def _check(image: tf.Tensor, mask: tf.Tensor) -> None:
-    for name, array in (("image", image), ("mask", mask)):
-        if array.dtype != tf.float32 or not array.shape.is_compatible_with(
-            (*image.shape[:2], 1) if image.shape.rank == 3 else (None, None, 1)
-        ):
+    for name, array, shape in (("image", image, (None, None, 1)), ("mask", mask, image.shape)):
+        if array.dtype != tf.float32 or not array.shape.is_compatible_with(shape):
             raise DataError(
-                f"augment: the {name} must be float32 of shape (H, W, 1), as the other of the two; "
-                f"got {array.dtype.name} {array.shape}; give one slice at a time"
+                f"augment: image and mask must be float32 and both of one shape (H, W, 1); got "
+                f"{name} {array.dtype.name} {array.shape}; give one slice at a time"
             )
 
 
@@ -169,35 +201,6 @@ def _warp(array: tf.Tensor, transform: tf.Tensor, fill_mode: str) -> tf.Tensor:
         fill_mode=fill_mode,
     )
     return warped[0]
-
-
-def _blur(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Gaussian or box, by equal chance; both symmetric, so that nothing moves off its mask."""
-    which, sigma_key, width_key = tf.unstack(tf.random.split(seed, 3))
-    distance = tf.abs(tf.range(-BLUR_RADIUS_PX, BLUR_RADIUS_PX + 1, dtype=tf.float32))
-    (sigma,) = _uniform(sigma_key, 1, 0.0, GAUSSIAN_SIGMA_PX)
-    gaussian = tf.exp(-0.5 * tf.square(distance / tf.maximum(sigma, 1e-3)))
-    half_width = tf.cast(_integer(width_key, *BOX_WIDTHS_PX), tf.float32) / 2
-    box = tf.clip_by_value(half_width + 0.5 - distance, 0.0, 1.0)  # a pixel at the end counts half
-    weights = tf.where(_integer(which, 0, 1) == 0, gaussian, box)
-    weights /= tf.reduce_sum(weights)
-    return _filter(_filter(image, weights[:, None]), weights[None, :])
-
-
-def _sharpen(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    (strength,) = _uniform(seed, 1, 0.0, 1.0)
-    return image + strength * _filter(image, tf.constant(EDGES))
-
-
-def _add_noise(image: tf.Tensor, seed: tf.Tensor, largest_sd: tf.Tensor) -> tf.Tensor:
-    sd_key, noise_key = tf.unstack(tf.random.split(seed, 2))
-    (fraction,) = _uniform(sd_key, 1, 0.0, 1.0)
-    return image + fraction * largest_sd * tf.random.stateless_normal(tf.shape(image), noise_key)
-
-
-def _change_contrast(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    (factor,) = _uniform(seed, 1, *CONTRAST)
-    return image * factor  # about 0, the mean of normalised intensities
 
 
 def _filter(image: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
