@@ -1,0 +1,112 @@
+"""Prepare what an experiment reads: a split of a data set, or the phantom data set."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from spine_tasks.errors import SpineError
+
+SPLIT_EXAMPLE = """example:
+  python jobs/prepare.py split --participants my_data/participants.tsv \\
+      --output data_splits/my_data.csv --folds 5 --stratify site --person person
+"""
+PHANTOM_EXAMPLE = """example:
+  python jobs/prepare.py phantom --output data/phantom --split gm_phantom gm_phantom_adult
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line asks; return the exit code."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        sys.stdout.write(chosen.prepare(chosen) + "\n")
+    except SpineError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+def split(chosen: argparse.Namespace) -> str:
+    """Write a split and say what is in it."""
+    from spine_tasks.make_splits import (
+        make_split,
+        read_participants,
+        subjects_of_persons,
+        write_split,
+    )
+
+    participants = read_participants(chosen.participants)
+    folds = chosen.folds
+    if chosen.leave_one_out:
+        folds = len(subjects_of_persons(participants, chosen.person))
+    rows = make_split(
+        participants,
+        folds=folds,
+        holdout=tuple(chosen.holdout) if chosen.holdout else None,
+        stratify=chosen.stratify,
+        person=chosen.person,
+        seed=chosen.seed,
+    )
+    made = write_split(chosen.output, rows)
+    persons = len(set(made.person_of.values()))
+    return (
+        f"{chosen.output}: {len(made.person_of)} subjects of {persons} persons, "
+        f"{len(made.folds)} folds; record it: cd {chosen.output.parent} && "
+        f"sha256sum {chosen.output.name} >> SHA256SUMS"
+    )
+
+
+def phantom(chosen: argparse.Namespace) -> str:
+    """Make the phantom subjects of some splits and say where they are."""
+    from spine_tasks.data.phantom import ensure
+    from spine_tasks.splits import load_split
+
+    subjects = sorted({name for split in chosen.split for name in load_split(split).person_of})
+    return f"{ensure(chosen.output, subjects)}: {len(subjects)} subjects"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=SPLIT_EXAMPLE + PHANTOM_EXAMPLE.removeprefix("example:\n"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="{split,phantom}")
+    raw = argparse.RawDescriptionHelpFormatter
+    make = commands.add_parser(
+        "split",
+        help="assign the persons of a data set to train, val and test",
+        epilog=SPLIT_EXAMPLE,
+        formatter_class=raw,
+    )
+    make.set_defaults(prepare=split)
+    make.add_argument("--participants", type=Path, required=True, help="participants.tsv or .csv")
+    make.add_argument("--output", type=Path, required=True, help="a new file, never overwritten")
+    way = make.add_mutually_exclusive_group(required=True)
+    way.add_argument("--folds", type=int, metavar="K", help="cross-validation, at least 3")
+    way.add_argument("--leave-one-out", action="store_true", help="one fold a person")
+    way.add_argument(
+        "--holdout",
+        type=float,
+        nargs=3,
+        metavar=("TRAIN", "VAL", "TEST"),
+        help="fractions of the persons, of sum 1",
+    )
+    make.add_argument("--stratify", metavar="COLUMN", help="spread its values over the parts")
+    make.add_argument("--person", metavar="COLUMN", help="who a subject is (default: each its own)")
+    make.add_argument("--seed", type=int, default=0, help="of the shuffling (default: 0)")
+    data = commands.add_parser(
+        "phantom",
+        help="make the made-up data set that demo and tests train on",
+        epilog=PHANTOM_EXAMPLE,
+        formatter_class=raw,
+    )
+    data.set_defaults(prepare=phantom)
+    data.add_argument("--output", type=Path, required=True, help="folder of the data set")
+    data.add_argument("--split", nargs="+", required=True, help="splits that name the subjects")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""The command line that makes splits and the phantom data set."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spine_tasks.splits import DATA_SPLITS, load_split
+
+PROGRAM = Path(__file__).parents[1] / "jobs" / "prepare.py"
+PARTICIPANTS = """participant_id\tsite\tperson
+sub-9584\tNWU\t9584
+sub-9604\tPhilips\t9604
+sub-9669\tJuntendo\t9669
+sub-9709Ses1\tMilan\t9709
+sub-9709Ses2\tMilan\t9709
+"""
+
+
+def prepare(*arguments):
+    command = [sys.executable, PROGRAM, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def participants(tmp_path):
+    file = tmp_path / "participants.tsv"
+    file.write_text(PARTICIPANTS)
+    return file
+
+
+def test_leaving_one_person_out_makes_the_challenge_split_again(tmp_path, participants):
+    output = tmp_path / "made.csv"
+    options = ("--leave-one-out", "--person", "person")
+    done = prepare("split", "--participants", participants, "--output", output, *options)
+    assert done.returncode == 0, done.stderr
+    assert "5 subjects of 4 persons, 4 folds" in done.stdout
+    assert "sha256sum made.csv >> SHA256SUMS" in done.stdout
+    assert output.read_text() == (DATA_SPLITS / "gm_challenge.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "folds", "tested"),
+    [(["--folds", 3, "--seed", 5], 3, 2), (["--holdout", ".6", ".2", ".2"], 1, 1)],
+)
+def test_options_reach_the_split(tmp_path, participants, options, folds, tested):
+    output = tmp_path / "made.csv"
+    assert not prepare("split", "--participants", participants, "--output", output, *options).stderr
+    split = load_split(output)
+    assert (len(split.folds), len(split.part(0, "test"))) == (folds, tested)
+
+
+def test_another_seed_makes_another_split(tmp_path, participants):
+    output = tmp_path / "made.csv"
+    options = ("--output", output, "--leave-one-out", "--person", "person", "--seed", 1)
+    prepare("split", "--participants", participants, *options)
+    assert output.read_text() != (DATA_SPLITS / "gm_challenge.csv").read_text()
+
+
+def test_an_existing_split_is_kept_and_the_message_stands_alone(tmp_path, participants):
+    output = tmp_path / "made.csv"
+    output.write_text("old")
+    done = prepare("split", "--participants", participants, "--output", output, "--folds", 3)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{output}: exists already")
+    assert done.stderr.count("\n") == 1
+    assert output.read_text() == "old"
+
+
+def test_a_wrong_column_is_answered_with_the_columns(tmp_path, participants):
+    options = ("--output", tmp_path / "made.csv", "--folds", 3, "--stratify", "sex")
+    done = prepare("split", "--participants", participants, *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "cannot stratify by sex; give one of ['participant_id', 'site', 'person']" in done.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--folds", "3", "--leave-one-out"]])
+def test_exactly_one_way_of_splitting_is_asked_for(tmp_path, participants, options):
+    output = tmp_path / "made.csv"
+    done = prepare("split", "--participants", participants, "--output", output, *options)
+    assert done.returncode == 2
+    assert "usage:" in done.stderr
+    assert not output.exists()
+
+
+def test_the_phantom_holds_the_subjects_of_all_splits(tmp_path):
+    adult = "subject,person,part\nsub-adult01,1,train\nsub-adult02,2,val\nsub-adult03,3,test\n"
+    (tmp_path / "adult.csv").write_text(adult)
+    (tmp_path / "paed.csv").write_text(adult.replace("adult", "paed"))
+    splits = (tmp_path / "adult.csv", tmp_path / "paed.csv")
+    done = prepare("phantom", "--output", tmp_path / "data", "--split", *splits)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("data: 6 subjects\n")
+    found = sorted(path.name for path in (tmp_path / "data").glob("sub-*"))
+    assert found == [f"sub-{kind}0{i}" for kind in ("adult", "paed") for i in (1, 2, 3)]
+
+
+def test_a_phantom_of_an_unknown_split_is_answered_with_the_known_ones(tmp_path):
+    done = prepare("phantom", "--output", tmp_path / "data", "--split", "gm_fantom")
+    assert done.returncode == 2
+    assert "data_splits has" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [[], ["split"], ["phantom"]])
+def test_help_shows_an_example_and_loads_nothing_heavy(command):
+    code = (
+        f"import runpy, sys\nsys.argv = ['prepare.py', *{command!r}, '--help']\n"
+        f"try:\n    runpy.run_path({str(PROGRAM)!r}, run_name='__main__')\n"
+        "except SystemExit as end:\n    code = end.code\n"
+        "print('loaded', code, {'numpy', 'sklearn', 'nibabel', 'pandas'} & set(sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "example:\n  python jobs/prepare.py" in done.stdout
+    assert done.stdout.endswith("loaded 0 set()\n")
