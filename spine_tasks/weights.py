@@ -6,6 +6,7 @@ import os
 import urllib.request
 import zipfile
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 from spine_tasks.errors import WeightsError
@@ -80,7 +81,7 @@ def find(name_or_path: str | Path) -> Path:
     places = [*_site_places(known.file), cached]
     for place in places:
         if place.is_file():
-            _check(sha256(place), known, f"{place}")
+            _check(sha256(place), known, str(place))
             return place
     _download(known, cached, places)
     return cached
@@ -93,10 +94,8 @@ def _site_places(file: str) -> list[Path]:
     folder = Path(value)
     if not folder.is_dir():
         raise WeightsError(f"{FOLDER}={value}: no such folder; correct or unset the variable")
-    return [
-        folder / file,
-        *(sub / file for sub in sorted(folder.iterdir()) if sub.is_dir()),
-    ]
+    subfolders = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+    return [place / file for place in (folder, *subfolders)]
 
 
 def _cache() -> Path:
@@ -118,7 +117,7 @@ def _download(known: Known, target: Path, places: list[Path]) -> None:
         with urllib.request.urlopen(known.url, timeout=TIMEOUT_S) as answer:
             archive = answer.read()
         content = _member(archive, known.file)
-    except (OSError, zipfile.BadZipFile, KeyError) as error:
+    except (OSError, HTTPException, zipfile.BadZipFile) as error:
         raise WeightsError(
             f"{known.file}: not in {', '.join(map(str, places))}, and the download of {known.url} "
             f"failed: {error}; take it from {known.home} on a machine with a network and put it "
@@ -135,4 +134,4 @@ def _member(archive: bytes, file: str) -> bytes:
         for name in opened.namelist():
             if Path(name).name == file:
                 return opened.read(name)
-    raise KeyError(f"no {file} in the archive")
+    raise zipfile.BadZipFile(f"no {file} in the archive")

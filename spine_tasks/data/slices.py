@@ -88,6 +88,15 @@ def to_slices(
     ----------
     .. [1] De Leener et al., SCT: Spinal Cord Toolbox, NeuroImage 145, 2017,
        doi:10.1016/j.neuroimage.2016.10.009.
+
+    Examples
+    --------
+    Six rows of 1 mm are twelve of half a millimetre; the eight in the middle start at the second.
+
+    >>> image = nib.Nifti1Image(np.arange(6.0 * 6 * 2).reshape(6, 6, 2), np.diag([-1, 1, 5, 1]))
+    >>> slices, placement = to_slices(image, spacing_mm=0.5, size_px=8)
+    >>> slices.shape, placement.grid, placement.start
+    ((2, 8, 8), (12, 12), (2, 2))
     """
     if normalise not in ("volume", "slice"):
         raise ConfigError(f"normalise must be 'volume' or 'slice', got {normalise!r}")

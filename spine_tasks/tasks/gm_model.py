@@ -168,12 +168,12 @@ def _read_keras2(file: Path) -> dict[str, np.ndarray[Any, Any]]:
             layers = {
                 _text(layer): {
                     _text(tensor): root[_text(layer)][_text(tensor)][()]
-                    for tensor in root[_text(layer)].attrs["weight_names"]
+                    for tensor in root[_text(layer)].attrs.get("weight_names", [])
                 }
                 for layer in root.attrs["layer_names"]
             }
-    except OSError as error:
-        raise WeightsError(f"{file}: not a readable HDF5 file ({error}); fetch it again") from error
+    except (OSError, KeyError) as error:  # h5py's words for: cut off, or of another kind
+        raise WeightsError(f"{file}: not a whole HDF5 file ({error}); fetch it again") from error
     renamed = _renumbered([layer for layer, tensors in layers.items() if tensors])
     return {
         f"{renamed[layer]}/{name.rsplit('/')[-1].removesuffix(':0')}": tensor
