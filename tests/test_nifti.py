@@ -200,6 +200,15 @@ def test_a_flipped_mask_is_refused_though_its_shape_fits(tmp_path, image):
         load_mask(mask_file(tmp_path, np.zeros(SHAPE, np.uint8), AFFINE @ flip), image)
 
 
+def test_a_mask_turned_about_its_first_voxel_is_refused(tmp_path, image):
+    tilt = np.eye(4)
+    tilt[:2, :2] = [[0.96, -0.28], [0.28, 0.96]]
+    turned = tilt @ AFFINE
+    turned[:3, 3] = AFFINE[:3, 3]
+    with pytest.raises(DataError, match="a corner lies"):
+        load_mask(mask_file(tmp_path, np.zeros(SHAPE, np.uint8), turned), image)
+
+
 def test_a_mask_a_tenth_of_a_voxel_away_is_read_with_a_warning(tmp_path, image, caplog):
     load_mask(mask_file(tmp_path, np.zeros(SHAPE, np.uint8), moved(0, 0.05)), image)
     assert "mask.nii.gz: a corner lies 0.05 mm from its image's" in caplog.text
