@@ -13,9 +13,9 @@ from rich.table import Table
 from spine_tasks.cell import Cell
 from spine_tasks.experiment import Experiment
 from spine_tasks.run import Run
-from spine_tasks.states import State, states
+from spine_tasks.states import Kind, State, states
 
-COLOURS = {
+COLOURS: dict[Kind, str] = {
     "new": "dim",
     "waiting": "yellow",
     "running": "cyan",
@@ -88,8 +88,8 @@ def _narrator(experiment: Experiment, cells: list[Cell], console: Console) -> Ca
                 told[cell.id] = found[cell.id]
                 done = sum(state.kind == "complete" for state in found.values())
                 console.print(
-                    f"{done}/{len(cells)} complete; {_name(cell)} fold {cell.fold} seed {cell.seed}: "
-                    f"{found[cell.id].kind} {found[cell.id].why}",
+                    f"{done}/{len(cells)} complete; {_name(cell)} fold {cell.fold} "
+                    f"seed {cell.seed}: {found[cell.id].kind} {found[cell.id].why}",
                     markup=False,
                     highlight=False,
                     soft_wrap=True,

@@ -37,7 +37,7 @@ def save(folder: Path, arrays: Arrays, state: dict[str, Any]) -> None:
     last, previous = folder / "last.npz", folder / "previous.npz"
     with replacing(last) as partial:
         with partial.open("wb") as stream:
-            np.savez(stream, **{STATE: _as_array(state)}, **arrays)
+            np.savez(stream, **(arrays | {STATE: _as_array(state)}))  # type: ignore[arg-type]
         if last.exists():
             last.replace(previous)
 

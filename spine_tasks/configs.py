@@ -18,7 +18,7 @@ from spine_tasks.errors import ConfigError
 class GmSegmentation:
     """Grey-matter segmentation of axial slices by transfer learning (TensorFlow/Keras).
 
-    The defaults are the method [2]_ as it ought to be. The published study [1]_ differs in four knobs:
+    The defaults are the method [2]_ as it ought to be. The published study [1]_ differs in four:
     `normalise="slice"`, `spacing_mm=None`, `keep="last"`, `augment_validation=True` (the preset
     `published` of the grid gm_transfer).
 
@@ -154,7 +154,7 @@ def suggestion(name: str, names: typing.Iterable[str]) -> str:
 
 
 def _typed(job: str, name: str, value: Any, wanted: Any) -> Any:
-    """`value` if it is of the wanted type; whole numbers are taken as float where float is wanted."""
+    """`value` if it is of the wanted type; where a float is wanted any number is taken."""
     options = typing.get_args(wanted) if isinstance(wanted, types.UnionType) else (wanted,)
     for option in options:
         if typing.get_origin(option) is Literal and value in typing.get_args(option):

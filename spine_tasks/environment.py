@@ -16,7 +16,7 @@ PACKAGES = ("tensorflow", "keras", "torch", "torchvision", "nnunetv2", "numpy", 
 
 
 def describe() -> dict[str, Any]:
-    """Code, package versions, machine and command of this process, as environment.json holds them."""
+    """Code, package versions, machine and command of this process: environment.json."""
     return {
         "commit": commit(),
         "code_sha256": code_sha256(),

@@ -60,8 +60,8 @@ def opened(name: str, results: Path) -> Experiment:
     if not (folder / GRID_FILE).exists():
         known = sorted(file.parent.name for file in results.glob(f"*/{GRID_FILE}"))
         raise ConfigError(
-            f"nothing was launched as {name!r} in {results}; launched: {', '.join(known) or 'none'}; "
-            f"start it by: python jobs/launch.py --grid {name}"
+            f"nothing was launched as {name!r} in {results}; launched there: "
+            f"{', '.join(known) or 'nothing'}; start it by: python jobs/launch.py --grid {name}"
         )
     grid = load_grid(folder / GRID_FILE)
     return Experiment(name, folder, grid, *expand(grid))

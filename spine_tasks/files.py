@@ -74,7 +74,7 @@ def write_lines(file: Path, records: list[dict[str, Any]]) -> None:
 
 
 def append_line(file: Path, record: dict[str, Any]) -> None:
-    """Append `record` as one line of JSON, in one `write` so that lines of two writers never mix."""
+    """Append `record` as one line of JSON, in one `write`: lines of two writers never mix."""
     line = json.dumps(record, sort_keys=True) + "\n"
     if file.exists() and not file.read_bytes().endswith(b"\n"):
         line = "\n" + line  # a writer was killed in the middle of the line before

@@ -4,8 +4,9 @@ A grid as a launch resolved it (preset and settings applied) is kept in `results
 which has the same form; every later command reads it there.
 """
 
+import functools
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import yaml
 from spine_tasks.cell import Cell, Resources
 from spine_tasks.configs import config_class, defaults_of, make_config, suggestion
 from spine_tasks.errors import ConfigError
-from spine_tasks.splits import load_split
+from spine_tasks.splits import Split, load_split
 
 GRIDS = Path(__file__).parents[1] / "jobs" / "grids"
 
@@ -73,6 +74,8 @@ def load_grid(file: Path) -> Grid:
     if missing := [name for name in required if name not in saved]:
         raise ConfigError(f"{file}: {', '.join(missing)} missing; a grid needs {required}")
     grid = Grid(**saved)
+    if isinstance(grid.folds, str) and grid.folds != "all":
+        raise ConfigError(f"{file}: folds must be `all` or a list of numbers, got {grid.folds!r}")
     for axis, values in grid.axes.items():
         if not isinstance(values, list) or not values:
             raise ConfigError(f"{file}: axes.{axis} must be a list of values, got {values!r}")
@@ -147,8 +150,9 @@ def expand(grid: Grid) -> tuple[list[Cell], list[Cell]]:
         The split is wrong.
     """
     _check(grid)
-    split = load_split(grid.split)
-    folds = split.folds if grid.folds == "all" else list(grid.folds)
+    read_split = functools.cache(load_split)
+    split = read_split(grid.split)
+    folds = list(split.folds) if isinstance(grid.folds, str) else grid.folds
     if wrong := sorted(set(folds) - set(split.folds)):
         raise ConfigError(f"split {grid.split} has no fold {wrong}; it has {list(split.folds)}")
     cells: dict[str, Cell] = {}
@@ -168,7 +172,7 @@ def expand(grid: Grid) -> tuple[list[Cell], list[Cell]]:
             arm=arm,
             resources=_resources(grid),
         )
-        if (first := _needed(grid, cell)) is not None:
+        if (first := _needed(grid, cell, read_split)) is not None:
             needed[first.id] = first
             cell = replace(cell, needs=(first.id,))
         if cell.id in cells:
@@ -224,7 +228,7 @@ def _resources(grid: Grid) -> Resources:
     return Resources(**grid.resources)
 
 
-def _needed(grid: Grid, cell: Cell) -> Cell | None:
+def _needed(grid: Grid, cell: Cell, read_split: Callable[[str], Split]) -> Cell | None:
     """The cell that `cell` starts from: same seed and fixed knobs, but what `needs.cell` says."""
     if not grid.needs:
         return None
@@ -241,7 +245,7 @@ def _needed(grid: Grid, cell: Cell) -> Cell | None:
     first = grid.needs["cell"]
     theirs = {f.name for f in fields(config_class(first["job"]))}
     fixed = {name: value for name, value in grid.knobs.items() if name in theirs}
-    split = load_split(first["split"])
+    split = read_split(first["split"])
     return Cell(
         job=first["job"],
         config=make_config(first["job"], fixed | first.get("knobs", {})),

@@ -5,17 +5,24 @@ Meant for a laptop or a workstation, and for the demo; larger work belongs on Sl
 
 import os
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from spine_tasks.cell import Cell
 from spine_tasks.environment import gpu_names
+from spine_tasks.errors import RunError
 from spine_tasks.experiment import Experiment
+from spine_tasks.files import read_json, write_json
+from spine_tasks.states import alive
 from spine_tasks.supervise import start_worker
 
+LAUNCHER = "launcher.json"  # in an experiment's folder, while it is run on this machine
 POLL_S = 0.2
 
 
@@ -68,11 +75,13 @@ def run_here(
     ------
     KeyboardInterrupt
         After every worker has saved and ended.
+    RunError
+        The experiment is being run here already.
     """
     gpus = len(gpu_names()) if any(cell.resources.gpus for cell in cells) else 0
     at_once = capacity(cells, gpus)
     waiting, running, ended = list(cells), Workers(), dict[str, int]()
-    try:
+    with _alone(experiment), _stopping(running):
         while waiting or running:
             for cell in _ready(experiment, waiting)[: at_once - len(running)]:
                 waiting.remove(cell)
@@ -86,10 +95,47 @@ def run_here(
                 break  # what is left needs a cell that failed
             watch()
             time.sleep(POLL_S)
-    except KeyboardInterrupt:
-        _stop(running)
-        raise
     return ended
+
+
+def launcher(experiment: Experiment) -> dict[str, Any] | None:
+    """The process (`host`, `pid`) that runs this experiment on this machine now, if one does."""
+    file = experiment.folder / LAUNCHER
+    record = read_json(file) if file.exists() else None
+    return record if record and alive(record, b"launch") else None
+
+
+@contextmanager
+def _alone(experiment: Experiment) -> Iterator[None]:
+    """Refuse to run an experiment that another launcher is running on this machine."""
+    if (other := launcher(experiment)) is not None:
+        raise RunError(
+            f"{experiment.name} is being run here by process {other['pid']}; watch it by "
+            f"jobs/status.py --grid {experiment.name} --watch, or stop it by jobs/cancel.py"
+        )
+    file = experiment.folder / LAUNCHER
+    write_json(file, {"host": socket.gethostname(), "pid": os.getpid()})
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+@contextmanager
+def _stopping(running: Workers) -> Iterator[None]:
+    """On Ctrl-C ask the workers to save, and wait; a second Ctrl-C ends them at once."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        try:
+            for worker in running.values():
+                worker.process.send_signal(signal.SIGTERM)
+            for worker in running.values():
+                worker.process.wait()
+        except KeyboardInterrupt:
+            for worker in running.values():
+                worker.process.kill()
+        raise
 
 
 def _ready(experiment: Experiment, waiting: list[Cell]) -> list[Cell]:
@@ -115,16 +161,3 @@ def _reap(running: Workers) -> dict[str, int]:
     for cell in ended:
         del running[cell]
     return ended
-
-
-def _stop(running: Workers) -> None:
-    """Ask the workers to save, and wait; a second Ctrl-C ends them at once."""
-    for worker in running.values():
-        worker.process.send_signal(signal.SIGTERM)
-    try:
-        for worker in running.values():
-            worker.process.wait()
-    except KeyboardInterrupt:
-        for worker in running.values():
-            worker.process.kill()
-        raise

@@ -153,7 +153,7 @@ def _training_step(
         optimizer.apply(gradients, model.trainable_variables)
         return value
 
-    @tf.function(jit_compile=xla, reduce_retracing=True)
+    @tf.function(jit_compile=xla, reduce_retracing=True)  # type: ignore[untyped-decorator]
     def step(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         values = strategy.run(on_replica, args=(x, y))
         return strategy.reduce(tf.distribute.ReduceOp.MEAN, values, axis=None)

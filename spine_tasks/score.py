@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
@@ -49,7 +50,7 @@ def score_mask_files(predicted: Path, reference: Path, label: str) -> Iterator[t
     """`slice, label, metric, value` for one predicted mask file against its reference."""
     image = load_image(reference)
     truth, found = load_mask(reference, image), load_mask(predicted, image)
-    spacing_mm = [float(edge) for edge in image.header.get_zooms()[:3]]
+    spacing_mm = [float(edge) for edge in voxel_sizes(image.affine)]  # type: ignore[no-untyped-call]
     for index, metric, value in score_masks(truth, found, spacing_mm, _slice_axis(image.affine)):
         yield "" if index is None else index, label, metric, value
 
@@ -65,7 +66,8 @@ def to_csv(rows: list[tuple[Any, ...]]) -> str:
 
 def _slice_axis(affine: NDArray[np.float64]) -> int:
     """The array axis nearest to superior-inferior."""
-    return int(np.flatnonzero(io_orientation(affine)[:, 0] == 2)[0])
+    nearest = io_orientation(affine)[:, 0]  # type: ignore[no-untyped-call]
+    return int(np.flatnonzero(nearest == 2)[0])
 
 
 def _mask_scores(run: Run, case: Case) -> Iterator[tuple[Any, ...]]:

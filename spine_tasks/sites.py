@@ -1,4 +1,4 @@
-"""Site profiles: everything that changes when the cluster changes, and nothing of the experiment."""
+"""Site profiles: all that changes when the cluster changes, nothing of the experiment."""
 
 import typing
 from dataclasses import dataclass, field, fields

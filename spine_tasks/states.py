@@ -72,15 +72,15 @@ def job_cells(folder: Path) -> dict[str, str]:
     }
 
 
-def alive(record: dict[str, Any]) -> bool:
-    """Whether the worker that wrote a record of attempts.jsonl on this machine still runs."""
+def alive(record: dict[str, Any], program: bytes = b"spine_tasks.worker") -> bool:
+    """Whether the process of a record (`host`, `pid`) still runs on this machine."""
     if record["host"] != socket.gethostname():
         return False
     try:
         command = Path(f"/proc/{record['pid']}/cmdline").read_bytes()
     except OSError:
         return False
-    return b"spine_tasks.worker" in command or record["pid"] == os.getpid()
+    return program in command or record["pid"] == os.getpid()
 
 
 def _unfinished(run: Run, queue: dict[str, State]) -> State:

@@ -67,7 +67,7 @@ def script(folder: Path, asked: dict[str, Any], count: int) -> str:
 
     command = f"{sys.executable} -u -m submitit.core._submit {folder}"
     size = {"map_count": count} if count > 1 else {}
-    return slurm._make_sbatch_string(command=command, folder=folder, **asked, **size)
+    return slurm._make_sbatch_string(command=command, folder=folder, **(asked | size))
 
 
 def submit(

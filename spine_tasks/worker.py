@@ -43,7 +43,7 @@ def attempt(run: Run) -> int:
         run.record_attempt("interrupted", seconds=time.monotonic() - started)
         return os.EX_TEMPFAIL
     except SpineError as error:
-        log.error("%s", error)  # noqa: TRY400 (the message is the whole story)
+        log.error("%s", error)
         run.record_attempt("failed", error=str(error))
         return 2
     except Exception as error:

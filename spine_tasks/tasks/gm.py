@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ from spine_tasks.cell import Cell
 from spine_tasks.configs import GmSegmentation
 from spine_tasks.data.cases import cases_of, target
 from spine_tasks.data.nifti import load_image, load_mask, save_mask
-from spine_tasks.data.slices import mask_to_slices, to_slices
+from spine_tasks.data.slices import Mask, mask_to_slices, to_slices
 from spine_tasks.errors import ConfigError, DataError, Interrupted, WeightsError
 from spine_tasks.files import replacing
 from spine_tasks.loop_keras import Batches, Plan, fit
@@ -116,11 +116,6 @@ def segment_image(
     model: keras.Model, config: GmSegmentation, image: Any, cord: Path | None
 ) -> NDArray[np.bool_]:
     """The grey matter of a nibabel image, bool, on the image's own voxel grid."""
-    if config.crop == "cord" and cord is None:
-        raise DataError(
-            f"{image.get_filename()}: crop=cord needs a cord mask beside the image, named "
-            f"..._{config.cord_suffix}.nii.gz; add it, or use a network trained with crop=centre"
-        )
     return segment(
         model,
         image,
@@ -129,7 +124,7 @@ def segment_image(
         normalise=config.normalise,
         threshold=config.threshold,
         tta=config.tta,
-        centre=load_mask(cord, image) if config.crop == "cord" and cord else "image",
+        centre=_centre(config, image, cord),
     )
 
 
@@ -152,6 +147,18 @@ def soft_dice(masks: NDArray[np.float32], predicted: NDArray[np.float32]) -> flo
     both = np.sum(masks * predicted, dtype=np.float64)
     total = np.sum(masks, dtype=np.float64) + np.sum(predicted, dtype=np.float64)
     return float((2 * both + 1) / (total + 1))
+
+
+def _centre(config: GmSegmentation, image: Any, cord: Path | None) -> Literal["image"] | Mask:
+    """What the crop is centred on."""
+    if config.crop == "centre":
+        return "image"
+    if cord is None:
+        raise DataError(
+            f"{image.get_filename()}: crop=cord needs a cord mask beside the image, named "
+            f"..._{config.cord_suffix}.nii.gz; add it, or use a network trained with crop=centre"
+        )
+    return load_mask(cord, image)
 
 
 def _start(cell: Cell, run: Run) -> Path:
@@ -185,13 +192,12 @@ def _load(cell: Cell, run: Run, part: str) -> Slices:
     images, masks = [], []
     for case in cases_of(cell, part, run.folder.parent):
         image = load_image(case.image)
-        cord = load_mask(case.masks["cord"], image) if config.crop == "cord" else "image"
         slices, placement = to_slices(
             image,
             spacing_mm=config.spacing_mm,
             size_px=config.image_px,
             normalise=config.normalise,
-            centre=cord,
+            centre=_centre(config, image, case.masks.get("cord")),
         )
         images.append(slices)
         masks.append(mask_to_slices(load_mask(target(case)[1], image), placement))
@@ -201,11 +207,11 @@ def _load(cell: Cell, run: Run, part: str) -> Slices:
 
 def _augmented(part: Slices, seed: int) -> Slices:
     """One augmented variant of every slice, the same in every epoch."""
-    pairs = [
-        augment(image[..., None], mask[..., None], sample_seed(seed, 0, index))
-        for index, (image, mask) in enumerate(zip(part.images, part.masks, strict=True))
-    ]
-    images, masks = (np.stack([np.asarray(each)[..., 0] for each in side]) for side in zip(*pairs))
+    images, masks = np.empty_like(part.images), np.empty_like(part.masks)
+    for index in range(len(images)):
+        image, mask = (tf.constant(side[index, ..., None]) for side in (part.images, part.masks))
+        image, mask = augment(image, mask, sample_seed(seed, 0, index))
+        images[index], masks[index] = image[..., 0], mask[..., 0]
     return Slices(images, masks)
 
 
