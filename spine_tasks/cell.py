@@ -6,8 +6,8 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from spine_tasks.errors import ConfigError
 from spine_tasks.configs import Config, knobs_of, make_config
+from spine_tasks.errors import ConfigError
 
 TIME = r"(\d+-)?\d{1,2}:\d{2}:\d{2}"  # [days-]hours:minutes:seconds
 

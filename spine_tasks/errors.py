@@ -36,5 +36,5 @@ class IncompleteGrid(SpineError):
     """A grid's cells are not all complete."""
 
 
-class Interrupted(Exception):  # noqa: N818 (a request, not an error)
+class Interrupted(Exception):
     """Training stopped on request, with a checkpoint on disk."""
