@@ -79,15 +79,29 @@ def check_folder(folder: Path) -> None:
 
 def write_configuration(folder: Path, conf_lines: list[str]) -> None:
     """Write keys and configuration of a new cluster; `slurm.conf`, which says so, comes last."""
-    folder.chmod(0o755)  # munge wants its socket within everybody's reach
+    texts = configuration_files(folder, conf_lines)
     for leftover in folder.iterdir():  # of a start that was interrupted here
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    folder.chmod(0o755)  # munge wants its socket within everybody's reach
     (folder / "daemons.json").write_text("{}\n")  # from here on the folder is known as a cluster's
     for name in ("log", "munge", "state", "spool", "gpu"):
         (folder / name).mkdir()
     make_gpus(folder / "gpu")
     (folder / "munge" / "key").touch(mode=0o600)
     (folder / "munge" / "key").write_bytes(secrets.token_bytes(128))
+    for name in ("mariadb.sql", "slurmdbd.conf"):
+        (folder / name).touch(mode=0o600)  # they hold the password of the database
+    slurm_conf = texts.pop("slurm.conf")
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    create_database(folder)
+    partial = folder / "slurm.conf.partial"
+    partial.write_text(slurm_conf)
+    partial.replace(folder / "slurm.conf")
+
+
+def configuration_files(folder: Path, conf_lines: list[str]) -> dict[str, str]:
+    """The text of each configuration file: its template with ports, password and folder."""
     port = first_free_port(3 + len(NODES))
     values = {
         "cluster": CLUSTER,
@@ -100,17 +114,11 @@ def write_configuration(folder: Path, conf_lines: list[str]) -> None:
         "first_node_port": port + 3,
         "last_node_port": port + 2 + len(NODES),
     }
-    for name in ("mariadb.sql", "mariadb.cnf", "slurmdbd.conf", "gres.conf", "slurm.conf"):
-        template = string.Template((TEMPLATES / f"{name}.template").read_text())
-        text = template.substitute(values)
-        if name == "slurm.conf":
-            text = with_lines(text, conf_lines)
-        partial = folder / f"{name}.partial"
-        partial.touch(mode=0o600 if "password" in template.get_identifiers() else 0o644)
-        partial.write_text(text)
-        partial.replace(folder / name)
-        if name == "mariadb.cnf":
-            create_database(folder)
+    texts = {
+        file.stem: string.Template(file.read_text()).substitute(values)
+        for file in TEMPLATES.glob("*.template")
+    }
+    return texts | {"slurm.conf": with_lines(texts["slurm.conf"], conf_lines)}
 
 
 def make_gpus(folder: Path) -> None:
