@@ -4,10 +4,9 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-for threads in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-    os.environ.setdefault(threads, "1")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
-import h5py
 import nibabel as nib
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from spine_tasks.errors import ConfigError, DataError, WeightsError
 from spine_tasks.tasks.gm_segment import probabilities, segment
 
 keras = pytest.importorskip("keras", reason="the grey-matter network needs the extra [gm]")
+h5py = pytest.importorskip("h5py", reason="comes with TensorFlow")
 
 from spine_tasks.tasks.gm_model import build, load_keras2_weights  # noqa: E402 (needs keras)
 
