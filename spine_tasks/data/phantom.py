@@ -86,8 +86,9 @@ def subject(subject_id: str) -> Scan:
 
 
 def write(folder: Path, subjects: Sequence[str]) -> None:
-    """Write the subjects into `folder` as a BIDS data set, byte for byte the same every time.
+    """Write the subjects into a new `folder` as a BIDS data set.
 
+    With the same versions of NumPy and zlib the files are the same byte for byte every time.
     Masks are `derivatives/labels/<id>/anat/<id>_T2starw_gmseg-manual.nii.gz` (gray matter) and
     `..._seg-manual.nii.gz` (cord), uint8 of 0 and 1. A subject named twice is written once.
 
@@ -119,7 +120,8 @@ def ensure(folder: Path, subjects: Sequence[str]) -> Path:
     """Make the data set unless it is there; return `folder`.
 
     It is made beside `folder` and renamed in one step, so any number of processes may call this at
-    once, and `folder` is never seen half made.
+    once, and `folder` is never seen half made. A process that is killed while it makes the data
+    set leaves a folder `.partial-...` beside, which may be removed.
 
     Raises
     ------

@@ -43,6 +43,8 @@ class Population:
 
 # Adult sizes, contrast and noise are those of the open T2*-weighted cervical data of the grey
 # matter challenge (cord 77 to 89 mm2, GM 13 to 16 mm2, GM/WM 1.12 to 1.17, noise 4 to 10 %).
+# Paediatric ones are assumptions: a smaller cord with thinner horns at the same voxel size, and a
+# shorter scan of a less patient subject.
 POPULATIONS = {
     "adult": Population(
         cord_half_width_mm=6.2,
@@ -58,7 +60,7 @@ POPULATIONS = {
         cord_half_depth_mm=3.6,
         horn_thickness=0.85,
         gray_white_contrast=0.22,
-        noise=0.08,
+        noise=0.07,
         blur_mm=0.35,
         sites=("C", "D"),
     ),
