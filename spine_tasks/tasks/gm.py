@@ -1,7 +1,9 @@
 """Grey-matter segmentation: train one cell and predict its test part (TensorFlow/Keras)."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from spine_tasks.cell import Cell
 from spine_tasks.configs import GmSegmentation
+from spine_tasks.data.bids import Case
 from spine_tasks.data.cases import cases_of, target
 from spine_tasks.data.nifti import load_image, load_mask, save_mask
 from spine_tasks.data.slices import Mask, mask_to_slices, to_slices
@@ -69,9 +72,31 @@ def train(cell: Cell, run: Run) -> None:
     for case in cases_of(cell, "test", run.folder.parent):
         if run.stop_requested:
             raise Interrupted("stopped while predicting")
-        image = load_image(case.image)
-        mask = segment_image(model, config, image, case.masks.get("cord"))
-        save_mask(run.predictions / f"{case.id}.nii.gz", mask, image)
+        _predict(model, config, case, run.predictions / f"{case.id}.nii.gz")
+
+
+def predictor(config: GmSegmentation, weights: Path) -> Callable[[Case, Path], None]:
+    """Ready this process and the network; returns what predicts a case into a mask file.
+
+    Parameters
+    ----------
+    config
+        Its knobs of input, output, network and machine are used.
+    weights
+        A weights file, or the folder of a complete run.
+
+    Raises
+    ------
+    WeightsError
+        The run keeps no weights, or the file is not of this network.
+    """
+    file = weights / WEIGHTS_FILE if weights.is_dir() else weights
+    if not file.is_file():
+        raise WeightsError(f"{file}: no such file; put it back, or choose a run that has its own")
+    use_this_machine(config, gpus=0, seed=0)
+    model = build(config)
+    load_weights(model, file)
+    return partial(_predict, model, config)
 
 
 def build(config: GmSegmentation, seed: int = 0) -> keras.Model:
@@ -126,6 +151,12 @@ def segment_image(
         tta=config.tta,
         centre=_centre(config, image, cord),
     )
+
+
+def _predict(model: keras.Model, config: GmSegmentation, case: Case, file: Path) -> None:
+    image = load_image(case.image)
+    mask = segment_image(model, config, image, case.masks.get("cord"))
+    save_mask(file, mask, image)
 
 
 def dice_loss(masks: tf.Tensor, predicted: tf.Tensor) -> tf.Tensor:
