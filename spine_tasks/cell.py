@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -32,7 +33,8 @@ class Resources:
                 )
         for name in ("mem_gb", "checkpoint_s"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not 0 < value < math.inf:
                 raise ConfigError(f"resources.{name} must be a positive number, got {value!r}")
         if not isinstance(self.time, str) or not re.fullmatch(TIME, self.time):
             raise ConfigError(

@@ -6,6 +6,7 @@ stands in a grid's `resources`.
 """
 
 import difflib
+import math
 import types
 import typing
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -40,19 +41,19 @@ class GmSegmentation:
     cord_suffix: str = "seg-manual"  # of the cord masks; read for crop="cord" only
 
     # start
-    init: Literal["scratch", "pretrained"] = "scratch"
+    init: Literal["scratch", "pretrained"] = "scratch"  # random weights, or trained ones
     weights: str | None = None  # for pretrained: known name or file; None = the needed cell's
 
     # network
     filters: int = 32  # 32: the challenge model, 64: the large one
-    dropout: float = 0.4
+    dropout: float = 0.4  # share of units dropped in a training step
 
     # input
     spacing_mm: float | None = 0.25  # in plane, after resampling; None = as acquired (published)
     image_px: int = 200  # side of the square crop
     crop: Literal["centre", "cord"] = "centre"  # of the image, or of the cord's mask
     normalise: Literal["volume", "slice"] = "volume"  # zero mean, unit sd; published: slice
-    augment: bool = False
+    augment: bool = False  # change every training slice at random, anew in each epoch
     augment_validation: bool = False  # published: true
 
     # optimisation
@@ -69,7 +70,7 @@ class GmSegmentation:
 
     # machine: these change the last bits of every number, so they belong to the cell
     threads: int = 2  # CPU threads of one attempt
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"  # of the network
     xla: bool = False  # compile the step; on CPUs 8 to 12 times slower for this network
 
     def __post_init__(self) -> None:
@@ -159,9 +160,10 @@ def _typed(job: str, name: str, value: Any, wanted: Any) -> Any:
     for option in options:
         if typing.get_origin(option) is Literal and value in typing.get_args(option):
             return value
-        if option is float and (number := _number(value)) is not None:
-            return number
-        if type(value) is option:  # not isinstance: True is an int
+        if option is float:
+            if (number := _number(value)) is not None:
+                return number
+        elif type(value) is option:  # not isinstance: True is an int
             return value
     allowed = " or ".join(
         ", ".join(map(str, typing.get_args(option)))
@@ -173,13 +175,14 @@ def _typed(job: str, name: str, value: Any, wanted: Any) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    """`value` as a float; YAML reads `1e-3` as text, which is forgiven, and `true` is no number."""
+    """`value` as a finite float; YAML reads `1e-3` as text: forgiven, but `true` is no number."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 def _at_least(config: Config, name: str, least: float) -> None:
