@@ -1,0 +1,287 @@
+"""Predict: images of one's own by published weights or a complete run, scored where masks are."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from spine_tasks.command import no_repeats, parser, run_command, setting
+from spine_tasks.configs import TASKS, Config, knobs_of, make_config
+from spine_tasks.data.bids import ENDINGS, STRUCTURES, Case
+from spine_tasks.errors import ConfigError, DataError, RunError, SpineError
+from spine_tasks.files import write_text
+from spine_tasks.run import Run
+
+SHOWN = {"DSC": "DSC", "MSD": "MSD (mm)", "HSD": "HSD (mm)"}  # of a volume; scores.csv holds all
+
+
+def main() -> None:
+    """The command line of jobs/predict.py."""
+    run_command(lambda: predict(_parser().parse_args()))
+
+
+def predict(asked: argparse.Namespace) -> int:
+    """Predict every image, score those with a reference mask; return the exit code.
+
+    The code is 1 when one of several images failed; it is named, and the others are predicted.
+
+    Raises
+    ------
+    SpineError
+        Arguments are wrong or files are missing, which is said before a framework is loaded; the
+        weights do not fit; or the only image failed.
+    """
+    config, weights = _model(asked)
+    cases = _cases(asked, config)
+    files = _outputs(asked, cases)
+    predict_one = _predictor(config, weights)
+    rows: list[tuple[Any, ...]] = []
+    failed = 0
+    for number, (case, file) in enumerate(zip(cases, files, strict=True), start=1):
+        try:
+            predict_one(case, file)
+            rows += _scores(case, file, _label(config))
+        except SpineError as error:
+            problem = _naming(case, error)
+            if len(cases) == 1:
+                raise type(error)(problem) from error
+            failed += 1
+            sys.stderr.write(f"error: {problem}\n")
+        else:
+            sys.stderr.write(f"{number}/{len(cases)} {file}\n")
+    if any(_label(config) in case.masks for case in cases):
+        _report(cases, rows, _label(config), files[0].with_name("scores.csv"))
+    if failed:
+        sys.stderr.write(f"{failed} of {len(cases)} images failed, see above\n")
+    return int(failed > 0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    flags = parser(
+        "Predict an image, or all images of a folder, by published weights or a complete run.\n"
+        "Where a mask lies beside an image, the prediction is scored against it in scores.csv\n"
+        "beside the output.",
+        "python jobs/predict.py --task gm_segmentation --weights challenge \\\n"
+        "      --input IMG.nii.gz --output SEG.nii.gz",
+    )
+    add = flags.add_argument
+    start = flags.add_mutually_exclusive_group(required=True)
+    start.add_argument("--run", type=Path, metavar="DIR",
+        help="the folder of a complete run, results/<name>/<cell id>; its knobs hold")  # fmt: skip
+    start.add_argument("--weights", metavar="NAME", help="known weights, or a file; with --task")
+    add("--task", metavar="NAME", help=f"with --weights: {', '.join(sorted(TASKS))}")
+    add("--input", type=Path, required=True, metavar="PATH",
+        help="a .nii or .nii.gz image, or a folder of them")  # fmt: skip
+    add("--output", type=Path, required=True, metavar="PATH",
+        help="a mask file; with a folder as input, a folder; what is there is replaced")  # fmt: skip
+    truth = flags.add_mutually_exclusive_group()
+    truth.add_argument("--reference", type=Path, metavar="MASK", help="to score one image against")
+    truth.add_argument("--mask-suffix", metavar="SUFFIX",
+        help="score against IMG_SUFFIX.nii.gz (default: the knob label_suffix, then its first "
+        "word: gmseg-manual, gmseg)")  # fmt: skip
+    add("--set", action="append", default=[], type=setting, metavar="KNOB=VALUE",
+        help="a knob of prediction, such as threshold, tta or crop; may be repeated")  # fmt: skip
+    return flags
+
+
+def _model(asked: argparse.Namespace) -> tuple[Config, Path]:
+    """The config, and a weights file or a complete run's folder."""
+    # Slow to import, so left until the command line is known to be right; the same below.
+    from spine_tasks.weights import KNOWN, find
+
+    knobs = no_repeats(asked.set, "--set")
+    if asked.run is None:
+        if asked.task is None:
+            raise ConfigError(f"--weights needs --task, one of: {', '.join(sorted(TASKS))}")
+        known = KNOWN.get(asked.weights)
+        config = make_config(asked.task, ({"filters": known.filters} if known else {}) | knobs)
+        file = find(asked.weights)
+        if (file.parent / "cell.json").exists():
+            raise ConfigError(
+                f"{file}: weights of a run, which were trained with the run's own knobs; "
+                f"give --run {file.parent} instead of --task and --weights"
+            )
+        return config, file
+    if asked.task is not None:
+        raise ConfigError("--task goes with --weights; a run knows its own task, leave it out")
+    run = Run(asked.run.resolve())
+    cell = run.cell()
+    if not run.complete:
+        raise RunError(
+            f"{run.folder} is not complete: it has no done.json; launch its grid again, and see "
+            "jobs/status.py, then predict"
+        )
+    return make_config(cell.job, knobs_of(cell.config) | knobs), run.folder
+
+
+def _cases(asked: argparse.Namespace, config: Config) -> list[Case]:
+    """The images asked for, each with its reference mask and what else the config needs."""
+    word = config.label_suffix.partition("-")[0]
+    suffixes = [asked.mask_suffix] if asked.mask_suffix else [config.label_suffix, word]
+    if asked.input.is_dir():
+        if asked.reference:
+            raise ConfigError(
+                f"--reference is for one image, but {asked.input} is a folder; put the masks "
+                "beside their images and name them by --mask-suffix"
+            )
+        images = _images(asked.input, [*suffixes, config.label_suffix, word, config.cord_suffix])
+    else:
+        images = [asked.input]
+    for file in (*images, *filter(None, [asked.reference])):
+        if not file.is_file():
+            raise DataError(f"{file}: no such file; correct the path, or fetch the data")
+    references = {image: asked.reference or _beside(image, suffixes) for image in images}
+    if asked.mask_suffix and not any(references.values()):
+        raise DataError(
+            f"{asked.input}: no mask ..._{asked.mask_suffix}.nii.gz beside an image; correct "
+            "--mask-suffix, or leave it out to predict without scores"
+        )
+    cords = {image: _beside(image, [config.cord_suffix]) for image in images}
+    if config.crop == "cord" and (without := [i.name for i in images if cords[i] is None]):
+        raise DataError(
+            f"{asked.input}: crop=cord needs a cord mask ..._{config.cord_suffix}.nii.gz beside "
+            f"each image; {_listed(without)} has none; add it, or --set crop=centre"
+        )
+    return [
+        Case(
+            id=_stem(image),
+            subject=_stem(image),
+            image=image,
+            masks=({_label(config): reference} if (reference := references[image]) else {})
+            | ({"cord": cord} if config.crop == "cord" and (cord := cords[image]) else {}),
+        )
+        for image in images
+    ]
+
+
+def _images(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """The images of a flat folder: NIfTI files that are no mask by their name."""
+    files = sorted(
+        file
+        for file in folder.iterdir()
+        if file.name.endswith(ENDINGS) and not file.name.startswith(".")
+    )
+    images = [file for file in files if not _is_mask(file, suffixes)]
+    if not images:
+        raise DataError(
+            f"{folder}: no image in it, {len(files)} masks by their names; give a folder that "
+            "holds .nii or .nii.gz images directly"
+        )
+    if masks := [file.name for file in files if file not in images]:
+        sys.stderr.write(f"not predicted, as masks by their names: {_listed(masks)}\n")
+    stems = [_stem(image) for image in images]
+    if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
+        raise DataError(f"{folder}: both .nii and .nii.gz of {_listed(twice)}; keep one of each")
+    return images
+
+
+def _is_mask(file: Path, suffixes: Sequence[str]) -> bool:
+    words = [word.partition("-")[0] for word in _stem(file).split("_")[1:]]
+    by_suffix = any(_stem(file).endswith(f"_{suffix}") for suffix in suffixes)
+    return by_suffix or any(word in STRUCTURES for word in words)
+
+
+def _beside(image: Path, suffixes: Sequence[str]) -> Path | None:
+    """The first mask of an image that there is, in its own folder."""
+    names = [f"{_stem(image)}_{suffix}{ending}" for suffix in suffixes for ending in ENDINGS]
+    return next((image.with_name(name) for name in names if image.with_name(name).exists()), None)
+
+
+def _outputs(asked: argparse.Namespace, cases: Sequence[Case]) -> list[Path]:
+    """Where each case's prediction goes; never onto an input or into a run's folder."""
+    output = asked.output
+    if asked.input.is_dir():
+        if output.exists() and not output.is_dir():
+            raise ConfigError(f"--output {output} is a file; name a folder, as --input is one")
+        if output.resolve() == asked.input.resolve():
+            raise ConfigError(f"--output {output} is the folder of the images; name another one")
+        folder, files = output, [output / f"{case.id}.nii.gz" for case in cases]
+    else:
+        if output.is_dir() or not output.name.endswith(ENDINGS):
+            raise ConfigError(
+                f"--output {output} must name a .nii.gz or .nii file, as --input does"
+            )
+        folder, files = output.parent, [output]
+    inputs = {file.resolve() for case in cases for file in (case.image, *case.masks.values())}
+    for file in files:
+        if file.resolve() in inputs:
+            raise ConfigError(f"--output {file} is an input too; name another file")
+    for place in (folder.resolve(), folder.resolve().parent):
+        if (place / "cell.json").exists():
+            raise ConfigError(
+                f"--output {output} lies in the run {place.name}, whose predictions and scores "
+                "stay as they are; name another folder"
+            )
+    return files
+
+
+def _predictor(config: Config, weights: Path) -> Callable[[Case, Path], None]:
+    """What the task's module predicts a case with; loads its framework."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read by TensorFlow at its first import
+    try:
+        task = importlib.import_module(config.entry.partition(":")[0])
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"prediction needs {config.framework}, which this Python lacks ({error}); use the "
+            "Python that trains, or install the task's extra of setup.cfg"
+        ) from error
+    predictor: Callable[[Case, Path], None] = task.predictor(config, weights)
+    return predictor
+
+
+def _scores(case: Case, predicted: Path, label: str) -> list[tuple[Any, ...]]:
+    """The rows of scores.csv of a case; none without a reference mask."""
+    from spine_tasks.score import score_mask_files
+
+    if label not in case.masks:
+        return []
+    scores = score_mask_files(predicted, case.masks[label], label)
+    return [(case.subject, case.subject, case.id, *score) for score in scores]
+
+
+def _report(cases: Sequence[Case], rows: list[tuple[Any, ...]], label: str, file: Path) -> None:
+    """Write scores.csv and print the main scores of each volume."""
+    from spine_tasks.score import COLUMNS, to_csv
+
+    write_text(file, to_csv(rows))
+    case_at, slice_at, metric_at = (COLUMNS.index(name) for name in ("case", "slice", "metric"))
+    volumes = {(row[case_at], row[metric_at]): row[-1] for row in rows if row[slice_at] == ""}
+    table = Table(title=label, title_justify="left")
+    for head in ("image", "reference", *SHOWN.values()):
+        table.add_column(head, overflow="fold", justify="right" if head[0].isupper() else "left")
+    scored = [case for case in cases if (case.id, "DSC") in volumes]
+    for case in scored:
+        numbers = [f"{volumes[case.id, metric]:.4f}" for metric in SHOWN]
+        table.add_row(escape(case.id), escape(case.masks[label].name), *numbers)
+    console = Console(width=None if Console().is_terminal else 120)
+    console.print(table)
+    console.print(
+        f"{len(scored)} of {len(cases)} images scored; all metrics: {file}",
+        markup=False, highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _naming(case: Case, error: SpineError) -> str:
+    """The error's message, with the image's file where it names none."""
+    known = any(str(file) in str(error) for file in (case.image, *case.masks.values()))
+    return str(error) if known else f"{case.image}: {error}"
+
+
+def _label(config: Config) -> str:
+    word = config.label_suffix.partition("-")[0]
+    return STRUCTURES.get(word, word)
+
+
+def _stem(file: Path) -> str:
+    return file.name.removesuffix(".gz").removesuffix(".nii")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
