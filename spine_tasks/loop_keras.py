@@ -16,6 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from spine_tasks import checkpoints
 from spine_tasks.errors import Interrupted
@@ -80,7 +81,7 @@ def fit(
         A loss is not finite; the weights of that step are not saved.
     """
     optimizer.build(model.trainable_variables)
-    best_weights = [np.array(v) for v in model.variables]
+    best_weights = _values(model.variables)
     progress = Progress()
     if (saved := checkpoints.load(run.checkpoint)) is not None:
         best_weights, progress = _restore(saved, model, optimizer)
@@ -116,7 +117,7 @@ def fit(
         score = validate()
         if score > progress.best + plan.min_delta:
             progress.best, progress.best_epoch = score, progress.epoch
-            best_weights = [np.array(v) for v in model.variables]
+            best_weights = _values(model.variables)
         mean_loss = float(np.mean(progress.losses))
         run.add_history(
             epoch=progress.epoch,
@@ -164,11 +165,15 @@ def _training_step(
 def _arrays(
     model: keras.Model, optimizer: keras.optimizers.Optimizer, best_weights: list[Any]
 ) -> checkpoints.Arrays:
-    groups = {"model": model.variables, "optimizer": optimizer.variables, "best": best_weights}
+    groups = {
+        "model": _values(model.variables),
+        "optimizer": _values(optimizer.variables),
+        "best": best_weights,
+    }
     return {
-        f"{group}{index}": np.array(variable)
-        for group, variables in groups.items()
-        for index, variable in enumerate(variables)
+        f"{group}{index}": value
+        for group, values in groups.items()
+        for index, value in enumerate(values)
     }
 
 
@@ -181,6 +186,10 @@ def _restore(
     _assign(model.variables, [arrays[f"model{i}"] for i in range(len(model.variables))])
     _assign(optimizer.variables, [arrays[f"optimizer{i}"] for i in range(len(optimizer.variables))])
     return [arrays[f"best{i}"] for i in range(len(model.variables))], Progress(**state)
+
+
+def _values(variables: list[Any]) -> list[NDArray[Any]]:
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
 
 
 def _assign(variables: list[Any], values: list[Any]) -> None:

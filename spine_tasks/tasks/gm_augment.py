@@ -25,7 +25,7 @@ SHIFT = 0.1  # of the axis' length
 ROTATION_DEG = 25.0
 GAUSSIAN_SIGMA_PX = 1.5
 BOX_WIDTHS_PX = (2, 4)
-NOISE_SD = 25 / 255  # of the slice's range (maximum - minimum)
+NOISE_SD = 25 / 500  # of the slice's range: 25 raw units on a scale that the study takes as 500
 CONTRAST = (0.5, 1.5)
 MOST_INTENSITY_STEPS = 5
 
