@@ -19,6 +19,7 @@ from spine_tasks.errors import ConfigError
 from spine_tasks.splits import Split, load_split
 
 GRIDS = Path(__file__).parents[1] / "jobs" / "grids"
+FIRST = ("job", "split", "knobs")  # what a grid may say of a needed cell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,25 @@ class Grid:
     resources: dict[str, Any] = field(default_factory=dict)
     baseline: dict[str, Any] = field(default_factory=dict)  # the arm that others are compared with
     presets: dict[str, dict[str, Any]] = field(default_factory=dict)  # named sets of settings
+
+    def __post_init__(self) -> None:
+        """Check the kinds of the values, of which YAML and a command line take any."""
+        for name in ("job", "split", "question"):
+            _check_kind(name, getattr(self, name), str, "text")
+        for name in ("axes", "knobs", "needs", "resources", "baseline", "presets"):
+            _check_kind(name, getattr(self, name), dict, "`name: value` lines")
+        for name, settings in self.presets.items():
+            _check_kind(f"presets.{name}", settings, dict, "`name: value` lines")
+        for axis, values in self.axes.items():
+            _check_kind(f"axes.{axis}", values or None, list, "a list of values")
+        if not _are_numbers(self.seeds) and not (type(self.seeds) is int and self.seeds > 0):
+            raise ConfigError(
+                f"seeds must be a number from 1 or a list of them, got {self.seeds!r}"
+            )
+        if not _are_numbers(self.folds) and self.folds != "all":
+            raise ConfigError(f"folds must be `all` or a list of numbers, got {self.folds!r}")
+        if self.needs:
+            _check_needs(self.needs)
 
     def to_dict(self) -> dict[str, Any]:
         """The grid without its presets, as `results/<name>/grid.yaml` holds it."""
@@ -73,13 +93,10 @@ def load_grid(file: Path) -> Grid:
     required = [f.name for f in fields(Grid) if f.default is f.default_factory is MISSING]
     if missing := [name for name in required if name not in saved]:
         raise ConfigError(f"{file}: {', '.join(missing)} missing; a grid needs {required}")
-    grid = Grid(**saved)
-    if isinstance(grid.folds, str) and grid.folds != "all":
-        raise ConfigError(f"{file}: folds must be `all` or a list of numbers, got {grid.folds!r}")
-    for axis, values in grid.axes.items():
-        if not isinstance(values, list) or not values:
-            raise ConfigError(f"{file}: axes.{axis} must be a list of values, got {values!r}")
-    return grid
+    try:
+        return Grid(**saved)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
@@ -200,6 +217,27 @@ def only(cells: Iterable[Cell], wanted: Mapping[str, list[Any]]) -> list[Cell]:
     ]
 
 
+def _check_kind(name: str, value: Any, kind: type, words: str) -> None:
+    if not isinstance(value, kind):
+        raise ConfigError(f"{name} must be {words}, got {value!r}")
+
+
+def _are_numbers(values: Any) -> bool:
+    """Whether it is a list of one or more whole numbers from 0."""
+    whole = isinstance(values, list) and all(type(one) is int and one >= 0 for one in values)
+    return whole and bool(values)
+
+
+def _check_needs(needs: dict[str, Any]) -> None:
+    if unknown := sorted(set(needs) ^ {"when", "cell"}):
+        raise ConfigError(f"needs: has `when` and `cell`, got or lacks {unknown}")
+    for name, value in needs.items():
+        _check_kind(f"needs.{name}", value, dict, "`name: value` lines")
+    if unknown := sorted(({"job", "split"} - set(needs["cell"])) | set(needs["cell"]) - set(FIRST)):
+        raise ConfigError(f"needs.cell: has {', '.join(FIRST)}, got or lacks {unknown}")
+    _check_kind("needs.cell.knobs", needs["cell"].get("knobs", {}), dict, "`name: value` lines")
+
+
 def _check(grid: Grid) -> None:
     known = defaults_of(grid.job)
     for axis in grid.axes:
@@ -232,8 +270,6 @@ def _needed(grid: Grid, cell: Cell, read_split: Callable[[str], Split]) -> Cell 
     """The cell that `cell` starts from: same seed and fixed knobs, but what `needs.cell` says."""
     if not grid.needs:
         return None
-    if unknown := sorted(set(grid.needs) ^ {"when", "cell"}):
-        raise ConfigError(f"needs: has `when` and `cell`, got or lacks {unknown}")
     knobs = defaults_of(cell.job)
     for name in grid.needs["when"]:
         if name not in knobs:

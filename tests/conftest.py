@@ -1,0 +1,61 @@
+"""Shared by the launcher's tests: data of a few voxels, and a whole grid run once."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from making import SMALL, command, environment, small_data
+from toy_task import ENTRY
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """A BIDS folder with the subjects of both splits of gm_transfer."""
+    folder = tmp_path_factory.mktemp("data") / "bids"
+    return small_data(folder, "gm_phantom", "gm_phantom_adult")
+
+
+@dataclass
+class Toy:
+    """Commands whose workers train the toy task."""
+
+    data: Path
+    path: tuple[Path, ...]
+
+    def env(self, **variables):
+        return environment(*self.path, **variables)
+
+    def flags(self, results, epochs=3):
+        """Flags of a launch of gm_transfer with one seed: four cells and the one they need."""
+        flags = ("--grid", "gm_transfer", "--results", str(results), "--site", "local")
+        settings = (f"data={self.data}", f"epochs={epochs}", "resources.mem_gb=0.1")
+        return (*flags, *SMALL, *(word for one in settings for word in ("--set", one)))
+
+    def launch(self, results, *more, epochs=3, **variables):
+        return command("launch", *self.flags(results, epochs), *more, env=self.env(**variables))
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory, data):
+    """The toy task in every process that the tests start, by way of `sitecustomize`."""
+    folder = tmp_path_factory.mktemp("toy")
+    (folder / "sitecustomize.py").write_text(ENTRY)
+    return Toy(data, (folder, Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def launched_once(tmp_path_factory, toy):
+    """A complete grid, and what its launch said; not to be changed."""
+    results = tmp_path_factory.mktemp("launched")
+    answer = toy.launch(results)
+    assert answer.returncode == 0, answer.stderr + answer.stdout
+    return results, answer
+
+
+@pytest.fixture
+def complete(launched_once, tmp_path):
+    """A results folder with a complete grid, free to be spoilt."""
+    results = tmp_path / "results"
+    shutil.copytree(launched_once[0], results)
+    return results
