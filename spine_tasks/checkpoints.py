@@ -60,6 +60,8 @@ def load(folder: Path) -> tuple[Arrays, dict[str, Any]] | None:
             log.warning("%s cannot be read (%s); trying the checkpoint before it", file, error)
             problems.append(f"{file}: {error}")
             continue
+        if problems:  # else the next save would put the spoilt file in the place of this one
+            files[0].replace(folder / "spoilt.npz")
         return arrays, json.loads(bytes(arrays.pop(STATE)).decode())
     if problems:
         raise RunError(

@@ -1,11 +1,12 @@
 """Files that are old or new after a crash, never half."""
 
+import errno
 import hashlib
 import json
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,10 @@ def replacing(file: Path) -> Iterator[Path]:
             os.fsync(written.fileno())  # else a node's crash can leave an empty new file
         partial.replace(file)
     except OSError as error:
-        raise RunError(
-            f"{file}: cannot be written: {error.strerror or error}; "
-            "free space or quota, or choose another folder, then run the same command again"
-        ) from error
+        raise _cannot_write(file, error) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # where its folder is none, or gone
+            partial.unlink(missing_ok=True)
 
 
 def write_text(file: Path, text: str) -> None:
@@ -74,16 +73,27 @@ def write_lines(file: Path, records: list[dict[str, Any]]) -> None:
 
 
 def append_line(file: Path, record: dict[str, Any]) -> None:
-    """Append `record` as one line of JSON, in one `write`: lines of two writers never mix."""
+    """Append `record` as one line of JSON, in one `write`: lines of two writers never mix.
+
+    Raises
+    ------
+    RunError
+        The disk is full, or the file cannot be written to.
+    """
     line = json.dumps(record, sort_keys=True) + "\n"
-    if file.exists() and not file.read_bytes().endswith(b"\n"):
-        line = "\n" + line  # a writer was killed in the middle of the line before
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
-        os.write(descriptor, line.encode())
-    finally:
-        os.close(descriptor)
+        if file.exists() and not file.read_bytes().endswith(b"\n"):
+            line = "\n" + line  # a writer was killed in the middle of the line before
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            written = os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
+        if written < len(line.encode()):  # what was free took a part of the line
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise _cannot_write(file, error) from error
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
@@ -105,3 +115,10 @@ def sha256(file: Path) -> str:
     """The SHA-256 of a file's bytes, in hex."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _cannot_write(file: Path, error: OSError) -> RunError:
+    return RunError(
+        f"{file}: cannot be written: {error.strerror or error}; "
+        "free space or quota, or choose another folder, then run the same command again"
+    )
