@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--input", type=Path, required=True, metavar="PATH",
         help="a .nii or .nii.gz image, or a folder of them")  # fmt: skip
     add("--output", type=Path, required=True, metavar="PATH",
-        help="a mask file; with a folder as input, a folder; what is there is replaced")  # fmt: skip
+        help="a mask file, or a folder if the input is one; what is there is replaced")  # fmt: skip
     truth = flags.add_mutually_exclusive_group()
     truth.add_argument("--reference", type=Path, metavar="MASK", help="to score one image against")
     truth.add_argument("--mask-suffix", metavar="SUFFIX",
