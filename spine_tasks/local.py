@@ -102,7 +102,7 @@ def launcher(experiment: Experiment) -> dict[str, Any] | None:
     """The process (`host`, `pid`) that runs this experiment on this machine now, if one does."""
     file = experiment.folder / LAUNCHER
     record = read_json(file) if file.exists() else None
-    return record if record and alive(record, b"launch") else None
+    return record if record and alive(record, "launch") else None
 
 
 @contextmanager

@@ -48,7 +48,9 @@ def load_site(name: str, folder: Path = SITES) -> Site:
                 f"{file}: a profile has no {key!r}{suggestion(key, [f.name for f in fields(Site)])}"
             )
         _check(file, key, value, types[key])
-    return Site(**saved)
+    site = Site(**saved)
+    _check_values(file, site)
+    return site
 
 
 def _check(file: Path, key: str, value: Any, wanted: Any) -> None:
@@ -58,3 +60,20 @@ def _check(file: Path, key: str, value: Any, wanted: Any) -> None:
     if not isinstance(value, allowed) or isinstance(value, bool):
         names = " or ".join(one.__name__ for one in allowed if one is not type(None))
         raise SiteError(f"{file}: {key} must be {names}, got {value!r}")
+
+
+def _check_values(file: Path, site: Site) -> None:
+    if not all(isinstance(line, str) for line in site.setup):
+        raise SiteError(f"{file}: setup must be a list of shell lines, got {site.setup!r}")
+    if not all(isinstance(word, str) for pair in site.python.items() for word in pair):
+        raise SiteError(f"{file}: python must be `framework: interpreter`, got {site.python!r}")
+    for key in ("signal_lead_s", "max_parallel"):
+        if getattr(site, key) < 1:
+            raise SiteError(f"{file}: {key} must be at least 1, got {getattr(site, key)}")
+    try:
+        site.gres.format(gpus=1)
+    except (KeyError, IndexError, ValueError) as error:
+        raise SiteError(
+            f"{file}: gres must be text with {{gpus}} for their number, such as gpu:a100:{{gpus}}, "
+            f"got {site.gres!r}"
+        ) from error

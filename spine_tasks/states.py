@@ -72,15 +72,18 @@ def job_cells(folder: Path) -> dict[str, str]:
     }
 
 
-def alive(record: dict[str, Any], program: bytes = b"spine_tasks.worker") -> bool:
-    """Whether the process of a record (`host`, `pid`) still runs on this machine."""
+def alive(record: dict[str, Any], word: str) -> bool:
+    """Whether the process of a record (`host`, `pid`) still runs on this machine.
+
+    Process ids are given again: `word` is what its command line holds and another's does not.
+    """
     if record["host"] != socket.gethostname():
         return False
     try:
         command = Path(f"/proc/{record['pid']}/cmdline").read_bytes()
     except OSError:
         return False
-    return program in command or record["pid"] == os.getpid()
+    return word.encode() in command or record["pid"] == os.getpid()
 
 
 def _unfinished(run: Run, queue: dict[str, State]) -> State:
@@ -95,6 +98,6 @@ def _unfinished(run: Run, queue: dict[str, State]) -> State:
         return State("failed", " ".join(filter(None, [last["error"], last.get("at")])))
     if last["event"] == "interrupted":
         return State("interrupted", "stopped with a checkpoint")
-    if alive(last):
+    if alive(last, cell):
         return State("running", f"process {last['pid']}")
     return State("interrupted", "ended without a word: killed, or its node died")
