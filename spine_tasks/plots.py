@@ -142,7 +142,8 @@ def training_curves(
     ----------
     histories
         One row per cell and epoch, with the columns `arm, seed, fold, epoch, best_epoch` and each
-        metric drawn. A `best_epoch` of NaN has no dot, a NaN in a metric is a gap in its line.
+        metric drawn. Of `best_epoch` that of a cell's last epoch counts; NaN has no dot. A NaN in
+        a metric is a gap in its line.
     file
         The PNG.
     metric
@@ -168,7 +169,7 @@ def training_curves(
                 line = cell.sort_values("epoch")
                 look = _look(arms.index(arm))
                 axes.plot(line["epoch"], line[name], linewidth=0.8, alpha=0.8, **look)
-                best = line[line["epoch"] == line["best_epoch"]]
+                best = line[line["epoch"] == line["best_epoch"].iloc[-1]]  # the best of all
                 axes.plot(best["epoch"], best[name], color=look["color"], zorder=3, **DOT)
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.set_xlabel("epoch")

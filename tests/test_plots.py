@@ -33,7 +33,8 @@ def make_cases(values=VALUES, metric="HSD", seeds=2):
 
 def make_histories():
     rows = [
-        {"arm": arm, "seed": seed, "fold": 0, "epoch": epoch, "best_epoch": 3}
+        {"arm": arm, "seed": seed, "fold": 0, "epoch": epoch}
+        | {"best_epoch": min(epoch, 3)}  # so far, as a history grows
         | {"val_dice": 0.9 - 0.1 * (epoch - 3) ** 2, "loss": 1 / epoch}
         for arm in VALUES
         for seed in range(2)
@@ -87,6 +88,14 @@ def test_a_picture_is_a_png_with_every_arms_colour_and_a_white_ground(kind, tmp_
         near = [(abs(pixels - shade) < 0.02).all(axis=-1).sum() for shade in (solid, faint)]
         assert sum(near) > 50
     assert [path.name for path in file.parent.iterdir()] == [file.name]  # nothing left over
+
+
+def test_a_picture_takes_the_place_of_the_old_one_in_one_step(tmp_path):
+    file, old = tmp_path / "box.png", tmp_path / "old.png"
+    file.write_text("old")
+    old.hardlink_to(file)
+    DRAW["box"](file)
+    assert old.read_text() == "old"  # it would be new had the file been written over
 
 
 def test_pictures_leave_no_figure_open_and_no_setting_changed(tmp_path):
