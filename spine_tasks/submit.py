@@ -1,5 +1,6 @@
 """Submission to Slurm through submitit: one array for all cells of the same kind."""
 
+import shlex
 import sys
 import uuid
 from collections.abc import Sequence
@@ -45,7 +46,7 @@ def parameters(
         "constraint": site.constraint,
         "gres": site.gres.format(gpus=resources.gpus) if resources.gpus else None,
         "cpus_per_task": resources.cpus,
-        "mem": f"{round(resources.mem_gb * 1024)}M",
+        "mem": f"{max(1, round(resources.mem_gb * 1024))}M",  # 0 means all of a node's
         "time": minutes(resources.time),
         "dependency": f"afterany:{':'.join(after)}" if after else None,
     }
@@ -65,7 +66,7 @@ def script(folder: Path, asked: dict[str, Any], count: int) -> str:
     """The sbatch script that submitit writes for `count` cells."""
     from submitit.slurm import slurm
 
-    command = f"{sys.executable} -u -m submitit.core._submit {folder}"
+    command = shlex.join([sys.executable, "-u", "-m", "submitit.core._submit", str(folder)])
     size = {"map_count": count} if count > 1 else {}
     return slurm._make_sbatch_string(command=command, folder=folder, **(asked | size))
 

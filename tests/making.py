@@ -76,7 +76,7 @@ def command(script, *flags, env=None):
 def python(code, *arguments, env=None):
     """A few lines of Python in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
+        [sys.executable, "-P", "-c", code, *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
