@@ -107,6 +107,8 @@ def _run_row(run: Run, cell: Cell) -> dict[str, Any]:
     """Knobs, seed, fold, every metric's mean over persons, time and commit of one run."""
     done = read_json(run.folder / "done.json")
     people = stats.by_person(_cases(run, cell))
+    if people["label"].nunique() > 1:  # one column each: a mean over labels would have no name
+        people["metric"] = people["label"] + "_" + people["metric"]
     means = people.groupby("metric", sort=False)["value"].mean()
     history = run.history()
     return {

@@ -124,8 +124,10 @@ class Run:
 
     def forget_history_from(self, epoch: int) -> None:
         """Drop the records of epochs that a resumed attempt will train again."""
-        kept = [record for record in self.history() if record["epoch"] < epoch]
-        write_lines(self.folder / "history.jsonl", kept)
+        history = self.history()
+        kept = [record for record in history if record["epoch"] < epoch]
+        if len(kept) < len(history):
+            write_lines(self.folder / "history.jsonl", kept)
 
     def finish(self, **details: Any) -> None:
         """Write done.json: every prediction is on disk."""
