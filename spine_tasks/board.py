@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
@@ -32,15 +32,27 @@ def counts(found: dict[str, State]) -> str:
     return ", ".join(f"{number[kind]} {kind}" for kind in reversed(COLOURS) if number[kind])
 
 
-def table(experiment: Experiment, found: dict[str, State]) -> Table:
-    """One row a cell, needed cells first."""
-    board = Table(title=f"{escape(experiment.name)}: {counts(found)}", title_justify="left")
-    for heading in ("cell", "arm", "fold", "seed", "state", "epoch", "loss", "val", "why"):
-        board.add_column(heading, overflow="fold", no_wrap=heading in ("state", "epoch"))
+def table(experiment: Experiment, found: dict[str, State]) -> Group:
+    """One row a cell, needed cells first, then why those that wait or failed do so."""
+    title = f"{escape(experiment.name)}: {counts(found)}"
+    board = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    for heading in ("cell", "arm", "fold", "seed", "state", "epoch", "loss", "val"):
+        board.add_column(heading, no_wrap=True)
     for cell in experiment.everything:
         if cell.id in found:
             board.add_row(*_row(experiment.run(cell), cell, found[cell.id]))
-    return board
+    return Group(board, *_reasons(found))
+
+
+def _reasons(found: dict[str, State]) -> Iterator[str]:
+    """Each reason once, with the cells it holds for."""
+    cells: dict[tuple[Kind, str], list[str]] = {}
+    for cell, state in found.items():
+        if state.why and state.kind != "complete":
+            cells.setdefault((state.kind, state.why), []).append(cell[-8:])
+    for (kind, why), names in cells.items():
+        named = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        yield f"[{COLOURS[kind]}]{kind}[/] {named}: {escape(why)}"
 
 
 def as_json(experiment: Experiment, found: dict[str, State]) -> list[dict[str, Any]]:
@@ -71,7 +83,7 @@ def live(experiment: Experiment, cells: list[Cell]) -> Iterator[Callable[[], Non
         return
     part = Experiment(experiment.name, experiment.folder, experiment.grid, cells, [])
 
-    def draw() -> Table:
+    def draw() -> Group:
         return table(part, states(experiment.folder, cells))
 
     with Live(get_renderable=draw, console=console, refresh_per_second=1 / REFRESH_S):
@@ -110,9 +122,8 @@ def _row(run: Run, cell: Cell, state: State) -> list[str]:
         f"{last['epoch'] + 1}/{cell.config.epochs}" if last else "",
         f"{last['loss']:.4f}" if last else "",
         f"{last['val_dice']:.3f}" if last else "",
-        escape(state.why),
     ]
 
 
 def _name(cell: Cell) -> str:
-    return cell.arm_name or f"(needed) {cell.split}"
+    return cell.arm_name or f"needed: {cell.split}"

@@ -37,20 +37,21 @@ def launch(asked: argparse.Namespace) -> int:
     cells = _with_needed(experiment, only(experiment.cells, no_repeats(asked.only, "--only")))
     found = states(experiment.folder, cells)
     todo = [cell for cell in cells if found[cell.id].kind not in ("complete", *UNDER_WAY)]
-    site = asked.site or ("default" if shutil.which("sbatch") else HERE)
+    name = asked.site or ("default" if shutil.which("sbatch") else HERE)
+    site = None if name == HERE else load_site(name)
     if asked.dry_run:
-        _show_plan(experiment, found, todo, site, asked.json)
+        _show_plan(experiment, found, todo, name, site, asked.json)
         return 0
-    jobs: list[str] = []
+    jobs: dict[str, str] = {}
     code = 0
     if todo:
         _check_inputs(experiment, todo)
         create(experiment, todo)
-        if site == HERE:
+        if site is None:
             code = _run_here(experiment, cells, todo)
         else:
-            jobs = _submit(experiment, load_site(site), todo, found)
-    if site != HERE and asked.wait:
+            jobs = _submit(experiment, site, todo, found)
+    if site is not None and asked.wait:
         code = _wait(experiment, cells)
     _report(experiment, cells, len(todo), jobs, asked.json)
     return code
@@ -124,20 +125,20 @@ def _run_here(experiment: Experiment, cells: list[Cell], todo: list[Cell]) -> in
 
 def _submit(
     experiment: Experiment, site: Site, todo: list[Cell], found: dict[str, State]
-) -> list[str]:
+) -> dict[str, str]:
+    """Submit what can start at once, then what waits for other cells; return cell -> job."""
     from spine_tasks.submit import submit
 
-    needed = {cell.id for cell in experiment.needed}
-    first = submit(experiment, site, [cell for cell in todo if cell.id in needed])
+    at_once, later = _in_order(todo)
+    jobs = submit(experiment, site, at_once)
     # Needed cells that an earlier launch submitted are waited for too.
-    under_way = {
-        state.why.split()[1].split("_")[0].rstrip(",")
-        for cell, state in found.items()
-        if cell in needed and state.kind in UNDER_WAY and state.why.startswith("job ")
-    }
-    rest = [cell for cell in todo if cell.id not in needed]
-    waits = any(cell.needs for cell in rest)
-    return first + submit(experiment, site, rest, [*first, *sorted(under_way)] if waits else [])
+    under_way = {cell: state.job for cell, state in found.items() if state.job} | jobs
+    first = {under_way[cell]: None for one in later for cell in one.needs if cell in under_way}
+    return jobs | submit(experiment, site, later, list(first))
+
+
+def _in_order(todo: list[Cell]) -> tuple[list[Cell], list[Cell]]:
+    return [cell for cell in todo if not cell.needs], [cell for cell in todo if cell.needs]
 
 
 def _wait(experiment: Experiment, cells: list[Cell]) -> int:
@@ -152,39 +153,42 @@ def _wait(experiment: Experiment, cells: list[Cell]) -> int:
 
 
 def _show_plan(
-    experiment: Experiment, found: dict[str, State], todo: list[Cell], site: str, as_json: bool
+    experiment: Experiment,
+    found: dict[str, State],
+    todo: list[Cell],
+    name: str,
+    site: Site | None,
+    as_json: bool,
 ) -> None:
-    scripts = [] if site == HERE else _scripts(experiment, load_site(site), todo)
+    scripts = [] if site is None else _scripts(experiment, site, todo)
     if as_json:
         plan = {"name": experiment.name, "cells": board.as_json(experiment, found)}
-        _print_json(plan | {"site": site, "to_start": len(todo), "scripts": scripts})
+        _print_json(plan | {"site": name, "to_start": len(todo), "scripts": scripts})
         return
     console = Console()
     console.print(board.table(experiment, found))
-    where = "on this machine" if site == HERE else f"through the site profile {site}"
+    where = "on this machine" if site is None else f"through the site profile {name}"
     console.print(f"{len(todo)} of {len(found)} cells would be started {where}; nothing was.")
     for text in scripts:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _scripts(experiment: Experiment, site: Site, todo: list[Cell]) -> list[str]:
+    """The sbatch scripts of a launch, but for its name and job ids, which do not exist yet."""
     from spine_tasks.submit import batches, parameters, script
 
-    needed = {cell.id for cell in experiment.needed}
-    groups = [[cell for cell in todo if (cell.id in needed) is first] for first in (True, False)]
-    after: list[str] = []
+    name = f"{experiment.name}-<launch>"
     scripts = []
-    for group in groups:
-        for resources, _, cells in batches(group):
-            name = f"{experiment.name}-<launch>"
+    for cells in _in_order(todo):
+        after = ["<jobs of the needed cells>"] if cells and cells[0].needs else []
+        for resources, _, group in batches(cells):
             asked = parameters(name, site, resources, after)
-            scripts.append(script(experiment.folder / "slurm" / name, asked, len(cells)))
-        after = ["<the job above>"] if group else []
+            scripts.append(script(experiment.folder / "slurm" / name, asked, len(group)))
     return scripts
 
 
 def _report(
-    experiment: Experiment, cells: list[Cell], started: int, jobs: list[str], as_json: bool
+    experiment: Experiment, cells: list[Cell], started: int, jobs: dict[str, str], as_json: bool
 ) -> None:
     found = states(experiment.folder, cells)
     if as_json:
@@ -195,7 +199,8 @@ def _report(
     if not started:
         lines.append("nothing to start")
     if jobs:
-        lines.append(f"submitted as Slurm job {', '.join(jobs)}")
+        arrays = dict.fromkeys(job.partition("_")[0] for job in jobs.values())
+        lines.append(f"submitted as Slurm job {', '.join(arrays)}")
     if all(state.kind == "complete" for state in found.values()):
         lines.append(f"next: python jobs/collect.py --grid {experiment.name}")
     else:

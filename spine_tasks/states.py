@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spine_tasks.cell import Cell
+from spine_tasks.errors import SiteError
 from spine_tasks.files import read_lines
 from spine_tasks.run import Run
 
@@ -25,6 +26,7 @@ class State:
 
     kind: Kind
     why: str = ""
+    job: str | None = None  # the Slurm job that waits or runs, `123` or `123_4`
 
 
 def states(folder: Path, cells: Iterable[Cell]) -> dict[str, State]:
@@ -43,7 +45,13 @@ def states(folder: Path, cells: Iterable[Cell]) -> dict[str, State]:
 
 
 def queued(folder: Path) -> dict[str, State]:
-    """The cells that Slurm has in its queue, waiting or running, by cell id."""
+    """The cells that Slurm has in its queue, waiting or running, by cell id.
+
+    Raises
+    ------
+    SiteError
+        Slurm does not answer.
+    """
     jobs = job_cells(folder)
     if not jobs or shutil.which("squeue") is None:
         return {}
@@ -54,12 +62,18 @@ def queued(folder: Path) -> dict[str, State]:
         text=True,
         check=False,
     )
+    if answer.returncode:  # without an answer a cell could be started a second time
+        raise SiteError(
+            f"squeue does not answer ({answer.stderr.strip()}), so the state of the "
+            f"{len(jobs)} jobs of {folder.name} is unknown; try again when Slurm answers"
+        )
     found = {}
     for line in answer.stdout.splitlines():
         job, state, reason = line.strip().split("|")
         if job in jobs:
             running = state in ("RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED")
-            found[jobs[job]] = State("running" if running else "waiting", f"job {job}, {reason}")
+            why = f"job {job.partition('_')[0]}" + ("" if reason == "None" else f", {reason}")
+            found[jobs[job]] = State("running" if running else "waiting", why, job)
     return found
 
 

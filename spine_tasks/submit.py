@@ -73,8 +73,8 @@ def script(folder: Path, asked: dict[str, Any], count: int) -> str:
 
 def submit(
     experiment: Experiment, site: Site, cells: Sequence[Cell], after: Sequence[str] = ()
-) -> list[str]:
-    """Submit the cells, one array a kind of resources; return the ids of the jobs.
+) -> dict[str, str]:
+    """Submit the cells, one array a kind of resources; return cell id -> job id.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def submit(
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError
 
-    submitted = []
+    submitted: dict[str, str] = {}
     for resources, framework, group in batches(cells):
         name = f"{experiment.name}-{uuid.uuid4().hex[:8]}"
         asked = parameters(name, site, resources, after)
@@ -100,15 +100,10 @@ def submit(
                 f"{asked}: {error}; correct the site profile or the grid's resources, and launch "
                 "again"
             ) from error
-        append_line(
-            experiment.folder / SUBMISSIONS,
-            {
-                "time": now(),
-                "name": name,
-                "jobs": {job.job_id: cell.id for job, cell in zip(jobs, group, strict=True)},
-            },
-        )
-        submitted.append(jobs[0].job_id.split("_")[0])
+        ids = {job.job_id: cell.id for job, cell in zip(jobs, group, strict=True)}
+        record = {"time": now(), "name": name, "jobs": ids}
+        append_line(experiment.folder / SUBMISSIONS, record)
+        submitted |= {cell: job for job, cell in ids.items()}
     return submitted
 
 
