@@ -196,6 +196,7 @@ def test_masks_beside_images_are_scored_and_not_predicted(tmp_path, predict):
     write(tmp_path / "in" / "sub-1_gmseg-manual.nii.gz", reference.astype(np.uint8))
     write(tmp_path / "in" / "sub-2_gmseg.nii", np.zeros(SHAPE, np.uint8))
     write(tmp_path / "in" / "sub-3_seg-manual.nii.gz", np.ones(SHAPE, np.uint8))
+    write(tmp_path / "in" / "sub-3_gmseg_old.nii.gz", np.ones(SHAPE, np.uint8))  # no known suffix
 
     code, out, err = predict(tmp_path / "in", tmp_path / "out")
     assert code == 0, err
@@ -216,7 +217,8 @@ def test_masks_beside_images_are_scored_and_not_predicted(tmp_path, predict):
     assert f"{values['sub-1', 'DSC']:.4f}" in out
     assert f"{values['sub-1', 'MSD']:.4f}" in out
     assert "2 of 3 images scored" in out
-    assert "sub-3_seg-manual.nii.gz" in err  # what was not predicted is named
+    assert "not predicted, as masks by their names" in err
+    assert "sub-1_gmseg-manual.nii.gz" in err
 
 
 def test_one_image_is_scored_against_the_mask_given(tmp_path, predict):
