@@ -23,7 +23,7 @@ from spine_tasks.states import alive
 from spine_tasks.supervise import start_worker
 
 LAUNCHER = "launcher.json"  # in an experiment's folder, while it is run on this machine
-POLL_S = 0.2
+POLL_S = 0.5
 
 
 @dataclass(frozen=True)
