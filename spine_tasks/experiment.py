@@ -68,12 +68,19 @@ def opened(name: str, results: Path) -> Experiment:
 
 
 def create(experiment: Experiment, cells: list[Cell]) -> None:
-    """Write grid.yaml and the folders of some cells; what is there already stays as it is."""
+    """Write grid.yaml and the folders of some cells; what is there already stays as it is.
+
+    Raises
+    ------
+    RunError
+        A cell.json that is there was changed by hand; no cell is started then.
+    """
     if not (experiment.folder / GRID_FILE).exists():
         text = yaml.safe_dump(experiment.grid.to_dict(), sort_keys=False, allow_unicode=True)
         write_text(experiment.folder / GRID_FILE, text)
     for cell in cells:
         experiment.run(cell).create(cell)
+        experiment.run(cell).cell()  # what a worker will read
 
 
 def _check_same(name: str, launched: Grid, asked: Grid) -> None:

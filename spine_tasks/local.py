@@ -123,10 +123,10 @@ def _alone(experiment: Experiment) -> Iterator[None]:
 
 @contextmanager
 def _stopping(running: Workers) -> Iterator[None]:
-    """On Ctrl-C ask the workers to save, and wait; a second Ctrl-C ends them at once."""
+    """On Ctrl-C or an error ask the workers to save, and wait; then Ctrl-C ends them at once."""
     try:
         yield
-    except KeyboardInterrupt:
+    except BaseException:
         try:
             for worker in running.values():
                 worker.process.send_signal(signal.SIGTERM)

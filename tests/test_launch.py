@@ -131,16 +131,15 @@ def test_only_what_is_not_complete_is_started(toy, complete):
     assert {cell["state"] for cell in json.loads(answer.stdout)["cells"]} == {"complete"}
 
 
-def test_a_cell_edited_by_hand_is_refused_and_told(toy, complete):
+def test_a_cell_edited_by_hand_is_refused_before_any_cell_is_started(toy, complete):
     experiment = opened("gm_transfer", complete)
-    run = experiment.run(experiment.cells[0])
-    (run.folder / "done.json").unlink()
-    file = run.folder / "cell.json"
+    other, edited = (experiment.run(cell) for cell in experiment.cells[:2])
+    for run in (other, edited):
+        (run.folder / "done.json").unlink()
+    file = edited.folder / "cell.json"
     file.write_text(file.read_text().replace('"epochs": 3', '"epochs": 2'))
-    answer = toy.launch(complete)
-    assert answer.returncode == 2
-    assert "cell.json describes the cell" in answer.stderr
-    assert "Traceback" not in answer.stderr
+    assert "cell.json describes the cell" in refused(toy.launch(complete))
+    assert [record["event"] for record in other.attempts()] == ["started", "complete"]
 
 
 def test_status_shows_where_each_cell_stands(complete):

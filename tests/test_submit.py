@@ -38,8 +38,8 @@ def test_the_scripts_of_gm_transfer_are_the_recorded_ones(scripts):
     diff = difflib.unified_diff(
         RECORDED.read_text().splitlines(), now.splitlines(), "recorded", "now", lineterm=""
     )
-    told = "\n".join(diff)
-    assert not told, f"\n{told}\nif this is meant, write the new text to {RECORDED}"
+    if told := "\n".join(diff):
+        pytest.fail(f"{told}\nif this is meant, write the new text to {RECORDED}", pytrace=False)
 
 
 def test_the_scripts_are_bash(scripts):
