@@ -5,11 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from spine_tasks import plots, stats
+from spine_tasks import plots, report, stats
 from spine_tasks.cell import Cell
 from spine_tasks.command import RESULTS, parser, run_command
 from spine_tasks.configs import knobs_of
@@ -20,8 +17,6 @@ from spine_tasks.files import read_json, write_text
 from spine_tasks.run import Run
 from spine_tasks.score import COLUMNS, score
 from spine_tasks.states import State, states
-
-SHOWN = ("DSC", "TPR", "PPV", "MSD", "HSD")  # metrics printed and drawn; the files hold all
 
 
 def main() -> None:
@@ -68,7 +63,7 @@ def collect(asked: argparse.Namespace) -> None:
     for name, table in tables.items():
         write_text(experiment.folder / f"{name}.csv", table.to_csv(index=False))
     _draw(experiment.folder, cases, histories, baseline)
-    _print(experiment, tables, len(arms))
+    report.show(experiment, tables, len(arms))
 
 
 def _complete(experiment: Experiment, partial: bool) -> list[Cell]:
@@ -133,82 +128,9 @@ def _run_row(run: Run, cell: Cell) -> dict[str, Any]:
 def _draw(folder: Path, cases: pd.DataFrame, histories: pd.DataFrame, baseline: str | None) -> None:
     there = set(cases["metric"])
     for label in cases["label"].unique():
-        for metric in (name for name in SHOWN if name in there):
+        for metric in (name for name in report.SHOWN if name in there):
             plots.box_plot(cases, metric, label, folder / f"box_{label}_{metric}.png")
             if baseline is not None and cases["arm"].nunique() > 1:
                 file = folder / f"difference_{label}_{metric}.png"
                 plots.paired_differences(cases, metric, label, baseline, file)
     plots.training_curves(histories, folder / "curves.png", ["loss", "val_dice"])
-
-
-def _print(experiment: Experiment, tables: dict[str, pd.DataFrame], complete: int) -> None:
-    console = Console(width=None if Console().is_terminal else 120)
-    if experiment.grid.question:
-        console.print(f"\n{escape(experiment.grid.question)}")
-    console.print(
-        f"{complete} of {len(experiment.cells)} cells, {tables['cases']['person'].nunique()} "
-        "persons tested; n counts persons, over whose cases, slices and seeds is averaged first\n"
-    )
-    console.print(_summary_table(tables["summary"]))
-    if len(tables["comparisons"]):
-        console.print(_comparison_table(tables["comparisons"]))
-        console.print(_convergence_table(tables["convergence"]))
-    versions = tables["runs"]["code_sha256"].nunique()
-    if versions > 1:
-        console.print(f"[red]{versions} versions of the code are mixed here; see runs.csv[/red]")
-    console.print(f"tables and figures: {experiment.folder}", soft_wrap=True, highlight=False)
-
-
-def _summary_table(summary: pd.DataFrame) -> Table:
-    table = _table("Scores over persons", "arm", "metric", "n", "undefined", "mean", "sd", "median")
-    for row in _shown(summary):
-        numbers = (_number(row[name]) for name in ("mean", "sd", "median"))
-        table.add_row(row["arm"], row["metric"], str(row["n"]), str(row["n_undefined"]), *numbers)
-    return table
-
-
-def _comparison_table(compared: pd.DataFrame) -> Table:
-    title = f"Against {compared['baseline'].iloc[0]}, paired by person"
-    heads = ("arm", "metric", "n", "difference", "95 % interval", "p", "p (Holm)", "smallest p")
-    table = _table(title, *heads)
-    for row in _shown(compared):
-        interval = f"{_number(row['low'])} to {_number(row['high'])}"
-        ps = (f"{row[name]:.2g}" for name in ("p", "p_holm", "smallest_p"))
-        difference = _number(row["mean_difference"])
-        table.add_row(row["arm"], row["metric"], str(row["n"]), difference, interval, *ps)
-    return table
-
-
-def _convergence_table(speed: pd.DataFrame) -> Table:
-    heads = (
-        "arm",
-        "cells",
-        "epochs trained",
-        "best epoch",
-        "epochs to the baseline's best",
-        "never",
-    )
-    table = _table("How fast: medians over cells, by validation Dice", *heads)
-    for row in speed.to_dict("records"):
-        medians = (f"{row[name]:g}" for name in ("epochs", "best_epoch", "epochs_to_mark"))
-        table.add_row(row["arm"], str(row["cells"]), *medians, str(row["never"]))
-    return table
-
-
-def _table(title: str, *heads: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    for head in heads:
-        words = head in ("arm", "metric")
-        table.add_column(head, justify="left" if words else "right", no_wrap=words)
-    return table
-
-
-def _shown(table: pd.DataFrame) -> list[dict[str, Any]]:
-    rows = table[table["metric"].isin(SHOWN)]
-    order = rows["metric"].map({name: place for place, name in enumerate(SHOWN)})
-    rows = rows.assign(order=order).sort_values("order", kind="stable")
-    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
-
-
-def _number(value: float) -> str:
-    return f"{value:.3f}"

@@ -73,6 +73,7 @@ def load_image(file: Path) -> nib.Nifti1Image:
     header = image.header.copy()
     header.set_data_dtype(np.float32)
     checked: nib.Nifti1Image = kind(array, image.affine, header)
+    checked.set_filename(str(file))  # for messages about it
     return checked
 
 
