@@ -1,0 +1,129 @@
+"""What collect prints: the main tables, and in words what they show."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from spine_tasks.experiment import Experiment
+from spine_tasks.metrics import METRICS
+
+SHOWN = ("DSC", "TPR", "PPV", "MSD", "HSD")  # metrics printed and drawn; the files hold all
+MAIN = "DSC"  # the metric that is put into words
+ALPHA = 0.05
+
+Tables = dict[str, pd.DataFrame]
+
+
+def show(experiment: Experiment, tables: Tables, complete: int) -> None:
+    """Print an experiment's tables.
+
+    Parameters
+    ----------
+    tables
+        `runs`, `cases`, `summary`, `comparisons` (empty without a baseline) and, with one,
+        `convergence`.
+    complete
+        How many of the grid's cells the tables hold.
+    """
+    terminal = Console()
+    console = terminal if terminal.is_terminal else Console(width=120)
+    if experiment.grid.question:
+        console.print(f"\n[bold]{escape(experiment.grid.question)}[/bold]")
+    console.print(
+        f"{complete} of {len(experiment.cells)} cells, {tables['cases']['person'].nunique()} "
+        "persons tested; n counts persons: their cases, slices and seeds are averaged first\n"
+    )
+    order = list(dict.fromkeys(cell.arm_name for cell in experiment.cells))
+    console.print(_summary(_rows(tables["summary"], order)))
+    if len(tables["comparisons"]):
+        compared = _rows(tables["comparisons"], order)
+        console.print(_comparisons(compared))
+        console.print(_convergence(tables["convergence"]))
+        for sentence in conclusions(compared, tables["convergence"]):
+            console.print(sentence, markup=False, highlight=False)
+    if tables["runs"]["code_sha256"].nunique() > 1:
+        console.print(
+            "[red]runs of several versions of the code are mixed here; see runs.csv[/red]"
+        )
+    console.print(f"\ntables and figures: {experiment.folder}", soft_wrap=True, highlight=False)
+
+
+def conclusions(compared: list[dict[str, Any]], speed: pd.DataFrame) -> Iterator[str]:
+    """In words, an arm a line: whether it ends better than the baseline, and whether it is faster.
+
+    Only what is significant after Holm's correction is called a difference.
+    """
+    epochs = speed.set_index("arm")["epochs_to_mark"]
+    for row in (row for row in compared if row["metric"] == MAIN):
+        interval = (
+            f"95 % interval {row['low']:.3f} to {row['high']:.3f}, Holm p {row['p_holm']:.2g}"
+        )
+        size = f"{abs(row['mean_difference']):.3f}"
+        if row["p_holm"] < ALPHA:
+            word = "higher" if row["mean_difference"] > 0 else "lower"
+            end = f"{MAIN} {size} {word} than the baseline's at the end ({interval})"
+        else:
+            end = f"no difference in {MAIN} shown at the end ({interval}, n = {row['n']})"
+        yield f"{row['arm']}: {end}; {_speed(epochs[row['arm']], epochs[row['baseline']])}."
+
+
+def _speed(arm: float, baseline: float) -> str:
+    if pd.isna(arm):
+        return "most of its cells never reached the baseline's best validation score"
+    return f"the baseline's best validation score in {arm:g} epochs, the baseline in {baseline:g}"
+
+
+def _summary(rows: list[dict[str, Any]]) -> Table:
+    table = _table("Scores over persons", "metric", "arm", "n", "undefined", "mean", "sd", "median")
+    for row in rows:
+        numbers = (f"{row[name]:.3f}" for name in ("mean", "sd", "median"))
+        table.add_row(*_names(row), str(row["n"]), str(row["n_undefined"]), *numbers)
+    return table
+
+
+def _comparisons(rows: list[dict[str, Any]]) -> Table:
+    title = f"Difference from {rows[0]['baseline']}, paired by person"
+    heads = ("n", "dropped", "difference", "95 % interval", "p", "p (Holm)", "smallest p")
+    table = _table(title, "metric", "arm", *heads)
+    for row in rows:
+        interval = f"{row['low']:.3f} to {row['high']:.3f}"
+        ps = (f"{row[name]:.2g}" for name in ("p", "p_holm", "smallest_p"))
+        counts = (str(row["n"]), str(row["n_dropped"]))
+        table.add_row(*_names(row), *counts, f"{row['mean_difference']:+.3f}", interval, *ps)
+    return table
+
+
+def _convergence(speed: pd.DataFrame) -> Table:
+    heads = ("arm", "cells", "epochs", "best epoch", "epochs to the baseline's best", "never")
+    table = _table("How fast, by validation Dice: medians over cells", *heads)
+    for row in speed.to_dict("records"):
+        medians = (f"{row[name]:g}" for name in ("epochs", "best_epoch", "epochs_to_mark"))
+        table.add_row(row["arm"], str(row["cells"]), *medians, str(row["never"]))
+    return table
+
+
+def _table(title: str, *heads: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for head in heads:
+        words = head in ("arm", "metric")
+        table.add_column(head, justify="left" if words else "right", no_wrap=words)
+    return table
+
+
+def _rows(table: pd.DataFrame, arms: list[str]) -> list[dict[str, Any]]:
+    """The shown metrics' rows, metrics in the order of `SHOWN` and arms in that of the grid."""
+    rows = [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+    shown = [row for row in rows if row["metric"] in SHOWN]
+    return sorted(shown, key=lambda row: (SHOWN.index(row["metric"]), arms.index(row["arm"])))
+
+
+def _names(row: dict[str, Any]) -> tuple[str, str]:
+    metric = METRICS[row["metric"]]
+    better = "higher" if metric.higher_is_better else "lower"
+    unit = f"{metric.unit}, " if metric.unit else ""
+    return f"{row['metric']} ({unit}{better} is better)", row["arm"]

@@ -1,0 +1,142 @@
+"""A grid on a real Slurm gives what it gives on this machine."""
+
+import csv
+import json
+import subprocess
+import time
+
+import pytest
+from making import command, environment
+
+pytest.importorskip("tensorflow", reason="TensorFlow is not installed (extra `gm`)")
+
+TINY = (
+    *("--grid", "gm_transfer", "--preset", "demo", "--name", "tiny", "--only", "augment=false"),
+    *("--set", "seeds=1", "--set", "image_px=32", "--set", "filters=2", "--set", "epochs=2"),
+    *("--set", "resources.time='00:10:00'", "--set", "resources.checkpoint_s=1"),
+)
+ON_SLURM = (*TINY, "--site", "dev_cluster")
+
+
+def slurm_environment(folder):
+    return environment(SLURM_CONF=f"{folder}/slurm.conf")
+
+
+def launch(results, *flags, env):
+    answer = command("launch", "--results", results, *flags, env=env)
+    assert answer.returncode == 0, answer.stderr + answer.stdout
+    return answer.stdout
+
+
+def slurm(*words, env):
+    return subprocess.run(words, capture_output=True, text=True, check=True, env=env).stdout
+
+
+def scores(results):
+    """Each cell's scores.csv, byte for byte."""
+    return {file.parent.name: file.read_bytes() for file in results.glob("tiny/*/scores.csv")}
+
+
+def wait_for(what, seconds=120):
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until, "waited for nothing"
+        time.sleep(0.5)
+
+
+@pytest.fixture(scope="module")
+def local_scores(tmp_path_factory):
+    results = tmp_path_factory.mktemp("local")
+    launch(results, *TINY, "--site", "local", env=environment())
+    return scores(results)
+
+
+def test_the_grid_runs_as_arrays_and_scores_as_on_this_machine(
+    slurm_cluster, tmp_path, local_scores
+):
+    env = slurm_environment(slurm_cluster)
+    planned = launch(tmp_path, *ON_SLURM, "--dry-run", env=env)
+    said = json.loads(launch(tmp_path, *ON_SLURM, "--wait", "--json", env=env))
+    assert {cell["state"] for cell in said["cells"]} == {"complete"}
+    assert scores(tmp_path) == local_scores
+
+    first, later = (sorted(set(ids)) for ids in _arrays(said["jobs"]))
+    assert len(first) == len(later) == 1  # one array at once, one after it
+    accounted = slurm("sacct", "-nXP", "-j", f"{first[0]},{later[0]}", "-o", "JobID,State", env=env)
+    assert sorted(accounted.split()) == sorted(
+        f"{job}|COMPLETED" for job in said["jobs"].values()
+    )
+    submitted = next((tmp_path / "tiny" / "slurm").glob("*/*_submission.sh"), None)
+    script = submitted.read_text().replace(submitted.parent.name, "tiny-<launch>")
+    assert _body(script) in _body(planned)
+
+    again = launch(tmp_path, *ON_SLURM, env=env)
+    assert "nothing to start" in again
+
+
+def _arrays(jobs):
+    """The array ids of the cells that start at once, and of those that wait for another."""
+    later = [job for cell, job in jobs.items() if "gm_phantom_adult" not in cell]
+    waits = [job for job in later if "_" not in job]  # one pretrained cell is no array
+    return [job.partition("_")[0] for job in jobs.values() if job not in waits], waits
+
+
+def _body(script):
+    """The lines that say what is asked for, without quotes."""
+    lines = script.replace("'", "").splitlines()
+    return "\n".join(line for line in lines if line.startswith(("#SBATCH --cpus", "#SBATCH --mem")))
+
+
+def test_cancel_stops_the_jobs_and_the_next_launch_continues(
+    slurm_cluster, tmp_path, local_scores
+):
+    env = slurm_environment(slurm_cluster)
+    slow = ("--set", "epochs=400", "--set", "patience=400")
+    said = json.loads(launch(tmp_path, *ON_SLURM, *slow, "--json", env=env))
+    tiny = tmp_path / "tiny"
+    wait_for(lambda: len(list(tiny.glob("*/history.jsonl"))) == 2)
+
+    flags = ("--grid", "tiny", "--results", tmp_path)
+    assert command("cancel", *flags, env=env).returncode == 0
+    jobs = ",".join(job.partition("_")[0] for job in said["jobs"].values())
+    wait_for(lambda: not slurm("squeue", "-h", "--me", env=env).strip(), seconds=30)
+    ended = slurm("sacct", "-nXP", "-j", jobs, "-o", "State", env=env)
+    assert {line.split()[0] for line in ended.splitlines()} == {"CANCELLED"}
+
+    states = json.loads(command("status", *flags, "--json", env=env).stdout)
+    assert sorted(cell["state"] for cell in states) == ["interrupted", "interrupted", "new"]
+    for run in tiny.glob("gm_*"):
+        if (run / "history.jsonl").exists():
+            assert (run / "checkpoint" / "last.npz").exists()
+
+
+def test_a_job_that_slurm_does_not_take_is_said_and_leaves_nothing_waiting(
+    slurm_cluster, tmp_path
+):
+    env = slurm_environment(slurm_cluster)
+    much = ("--set", "resources.mem_gb=4000")
+    answer = command("launch", "--results", tmp_path, *ON_SLURM, *much, env=env)
+    assert answer.returncode == 2
+    assert "Slurm does not take" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert not slurm("squeue", "-h", "--me", env=env).strip()
+
+
+def test_without_an_answer_from_slurm_nothing_is_started_a_second_time(slurm_cluster, tmp_path):
+    (tmp_path / "tiny").mkdir()
+    record = {"time": "", "name": "tiny-0", "jobs": {"1": "a-cell"}}
+    (tmp_path / "tiny" / "submissions.jsonl").write_text(json.dumps(record) + "\n")
+    env = environment(SLURM_CONF="/nowhere/slurm.conf")
+    answer = command("launch", "--results", tmp_path, *ON_SLURM, env=env)
+    assert answer.returncode == 2
+    assert "squeue does not answer" in answer.stderr
+
+
+def test_scores_of_both_machines_hold_every_test_subject(local_scores):
+    persons = {
+        row["person"]
+        for name, text in local_scores.items()
+        if "adult" not in name
+        for row in csv.DictReader(text.decode().splitlines())
+    }
+    assert len(persons) == 12
