@@ -15,7 +15,7 @@ GRID = {
     "split": "gm_phantom",
     "axes": {"init": ["scratch", "pretrained"], "augment": [False, True]},
     "seeds": 2,
-    "knobs": {"epochs": 5},
+    "knobs": {"epochs": 5, "batch_size": 2},
     "needs": {
         "when": {"init": "pretrained", "weights": None},
         "cell": {
@@ -87,7 +87,7 @@ def test_a_needed_cell_has_the_grids_fixed_knobs_but_for_its_own():
 
 
 def test_another_needed_cell_makes_other_cells_of_those_that_start_from_it():
-    needs = GRID["needs"] | {"cell": GRID["needs"]["cell"] | {"knobs": {"batch_size": 2}}}
+    needs = GRID["needs"] | {"cell": GRID["needs"]["cell"] | {"knobs": {"batch_size": 3}}}
     before, after = expand(made())[0], expand(made(needs=needs))[0]
     for one, other in zip(before, after, strict=True):
         assert (one.id == other.id) == (one.config.init == "scratch")
@@ -110,7 +110,7 @@ def test_a_preset_is_applied_before_settings():
 def test_settings_leave_the_grid_they_were_applied_to_as_it_was():
     grid = made()
     configure(grid, "tiny", {"epochs": 3, "resources.cpus": 7})
-    assert (grid.knobs, grid.resources, grid.seeds) == ({"epochs": 5}, {}, 2)
+    assert (grid.knobs, grid.resources, grid.seeds) == ({"epochs": 5, "batch_size": 2}, {}, 2)
 
 
 def test_a_data_folder_is_kept_as_an_absolute_path(tmp_path, monkeypatch):

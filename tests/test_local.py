@@ -159,6 +159,7 @@ def test_a_worker_that_was_asked_to_stop_alone_is_started_again(toy, tmp_path, u
         ({"mem_gb": 1e6}, 0, 1),
         ({"cpus": 1, "mem_gb": 1e-9}, 0, os.cpu_count()),
         ({"cpus": 1, "mem_gb": 1e-9, "gpus": 1}, 1, 1),
+        ({"cpus": 1, "mem_gb": 1e-9, "gpus": 2}, 3, 1),  # two each: a third GPU is of no use
         ({"cpus": 1, "mem_gb": 1e-9, "gpus": 2}, 0, os.cpu_count()),  # no GPU: on the CPU
     ],
 )
