@@ -7,8 +7,9 @@ import yaml
 
 from spine_tasks.cell import Cell
 from spine_tasks.errors import ConfigError, RunError
+from spine_tasks.expand import expand
 from spine_tasks.files import write_text
-from spine_tasks.grid import Grid, expand, load_grid
+from spine_tasks.grid import Grid, load_grid
 from spine_tasks.run import Run
 
 GRID_FILE = "grid.yaml"

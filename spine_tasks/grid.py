@@ -1,22 +1,19 @@
-"""Grids: a YAML file that names its axes, expanded into cells.
+"""Grids: a YAML file that names its axes and what is fixed.
 
 A grid as a launch resolved it (preset and settings applied) is kept in `results/<name>/grid.yaml`,
 which has the same form; every later command reads it there.
 """
 
-import functools
-import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from spine_tasks.cell import Cell, Resources
-from spine_tasks.configs import config_class, defaults_of, make_config, suggestion
+from spine_tasks.cell import Resources
+from spine_tasks.configs import defaults_of, suggestion
 from spine_tasks.errors import ConfigError
-from spine_tasks.splits import Split, load_split
 
 GRIDS = Path(__file__).parents[1] / "jobs" / "grids"
 FIRST = ("job", "split", "knobs")  # what a grid may say of a needed cell
@@ -116,7 +113,8 @@ def read_yaml(file: Path) -> dict[str, Any]:
 def configure(grid: Grid, preset: str | None, settings: Mapping[str, Any]) -> Grid:
     """`grid` with a preset and then settings applied.
 
-    A setting is a knob, `seeds`, `folds`, `split`, or `resources.<name>`.
+    A setting is a knob, `seeds`, `folds`, `split`, `resources.<name>`, or `needs.split` and
+    `needs.<knob>` for the cells that others start from.
 
     Raises
     ------
@@ -140,81 +138,20 @@ def _set(grid: Grid, name: str, value: Any) -> Grid:
         return replace(grid, **{name: value})
     if name.startswith("resources."):
         return replace(grid, resources=grid.resources | {name.removeprefix("resources."): value})
+    if name.startswith("needs.") and grid.needs:
+        first, own = grid.needs["cell"], name.removeprefix("needs.")
+        changed = (
+            {"split": value} if own == "split" else {"knobs": first.get("knobs", {}) | {own: value}}
+        )
+        return replace(grid, needs=grid.needs | {"cell": first | changed})
     knobs = defaults_of(grid.job)
     if name not in knobs:
         others = ["seeds", "folds", "split", *(f"resources.{r.name}" for r in fields(Resources))]
+        others += ["needs.<knob>"] if grid.needs else []
         raise ConfigError(f"{grid.job} has no {name!r}{suggestion(name, [*knobs, *others])}")
     if name in ("data", "weights") and Path(str(value)).exists():
         value = str(Path(value).resolve())  # a node's working directory may be another
     return replace(grid, knobs=grid.knobs | {name: value})
-
-
-def expand(grid: Grid) -> tuple[list[Cell], list[Cell]]:
-    """The grid's cells, and the cells that they need first.
-
-    Returns
-    -------
-    cells : list of Cell
-        Arms in the order of the axes, then folds, then seeds.
-    needed : list of Cell
-        Each once, in the order in which the cells need them.
-
-    Raises
-    ------
-    ConfigError
-        An axis is not a knob, two cells are the same, or the baseline is none of the arms.
-    SplitError
-        The split is wrong.
-    """
-    _check(grid)
-    read_split = functools.cache(load_split)
-    split = read_split(grid.split)
-    folds = list(split.folds) if isinstance(grid.folds, str) else grid.folds
-    if wrong := sorted(set(folds) - set(split.folds)):
-        raise ConfigError(f"split {grid.split} has no fold {wrong}; it has {list(split.folds)}")
-    cells: dict[str, Cell] = {}
-    needed: dict[str, Cell] = {}
-    arms = [
-        dict(zip(grid.axes, values, strict=True))
-        for values in itertools.product(*grid.axes.values())
-    ]
-    for arm, fold, seed in itertools.product(arms, folds, _seeds(grid)):
-        cell = Cell(
-            job=grid.job,
-            config=make_config(grid.job, grid.knobs | arm),
-            split=grid.split,
-            split_sha256=split.digest,
-            fold=fold,
-            seed=seed,
-            arm=arm,
-            resources=_resources(grid),
-        )
-        if (first := _needed(grid, cell, read_split)) is not None:
-            needed[first.id] = first
-            cell = replace(cell, needs=(first.id,))
-        if cell.id in cells:
-            raise ConfigError(f"{cell.arm_name}, fold {fold}, seed {seed} is in the grid twice")
-        cells[cell.id] = cell
-    return list(cells.values()), list(needed.values())
-
-
-def only(cells: Iterable[Cell], wanted: Mapping[str, list[Any]]) -> list[Cell]:
-    """The cells whose axes (or `seed`, `fold`) have one of the wanted values."""
-    cells = list(cells)
-    has = [cell.arm | {"seed": cell.seed, "fold": cell.fold} for cell in cells]
-    for axis, values in wanted.items():
-        there = {row.get(axis) for row in has}
-        if any(axis not in row for row in has):
-            raise ConfigError(f"--only {axis}: no such axis{suggestion(axis, has[0])}")
-        if unknown := [value for value in values if value not in there]:
-            raise ConfigError(
-                f"--only {axis}: no cell has {unknown}, they have {sorted(map(str, there))}"
-            )
-    return [
-        cell
-        for cell, row in zip(cells, has, strict=True)
-        if all(row[axis] in values for axis, values in wanted.items())
-    ]
 
 
 def _check_kind(name: str, value: Any, kind: type, words: str) -> None:
@@ -236,58 +173,3 @@ def _check_needs(needs: dict[str, Any]) -> None:
     if unknown := sorted(({"job", "split"} - set(needs["cell"])) | set(needs["cell"]) - set(FIRST)):
         raise ConfigError(f"needs.cell: has {', '.join(FIRST)}, got or lacks {unknown}")
     _check_kind("needs.cell.knobs", needs["cell"].get("knobs", {}), dict, "`name: value` lines")
-
-
-def _check(grid: Grid) -> None:
-    known = defaults_of(grid.job)
-    for axis in grid.axes:
-        if axis not in known:
-            raise ConfigError(f"axes: {grid.job} has no knob {axis!r}{suggestion(axis, known)}")
-        if axis in grid.knobs:
-            raise ConfigError(f"{axis} is both an axis and a fixed knob; keep one")
-    for axis, value in grid.baseline.items():
-        if value not in grid.axes.get(axis, []):
-            raise ConfigError(
-                f"baseline: {axis}={value} is on no axis; axes: {grid.axes}; write a value of each"
-            )
-    if grid.baseline and (free := sorted(set(grid.axes) - set(grid.baseline))):
-        raise ConfigError(f"baseline must name a value of each axis, {', '.join(free)} missing")
-
-
-def _seeds(grid: Grid) -> list[int]:
-    return list(range(grid.seeds)) if isinstance(grid.seeds, int) else list(grid.seeds)
-
-
-def _resources(grid: Grid) -> Resources:
-    names = [f.name for f in fields(Resources)]
-    for name in grid.resources:
-        if name not in names:
-            raise ConfigError(f"resources have no {name!r}{suggestion(name, names)}")
-    return Resources(**grid.resources)
-
-
-def _needed(grid: Grid, cell: Cell, read_split: Callable[[str], Split]) -> Cell | None:
-    """The cell that `cell` starts from: same seed and fixed knobs, but what `needs.cell` says."""
-    if not grid.needs:
-        return None
-    knobs = defaults_of(cell.job)
-    for name in grid.needs["when"]:
-        if name not in knobs:
-            raise ConfigError(
-                f"needs.when: {cell.job} has no knob {name!r}{suggestion(name, knobs)}"
-            )
-    if any(getattr(cell.config, name) != value for name, value in grid.needs["when"].items()):
-        return None
-    first = grid.needs["cell"]
-    theirs = {f.name for f in fields(config_class(first["job"]))}
-    fixed = {name: value for name, value in grid.knobs.items() if name in theirs}
-    split = read_split(first["split"])
-    return Cell(
-        job=first["job"],
-        config=make_config(first["job"], fixed | first.get("knobs", {})),
-        split=first["split"],
-        split_sha256=split.digest,
-        fold=split.folds[0],
-        seed=cell.seed,
-        resources=cell.resources,
-    )

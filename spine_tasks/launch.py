@@ -17,8 +17,9 @@ from spine_tasks import board, local
 from spine_tasks.cell import Cell
 from spine_tasks.command import RESULTS, no_repeats, parser, run_command, selection, setting
 from spine_tasks.errors import ConfigError
+from spine_tasks.expand import only
 from spine_tasks.experiment import Experiment, create, planned
-from spine_tasks.grid import configure, find_grid, only
+from spine_tasks.grid import configure, find_grid
 from spine_tasks.sites import Site, load_site
 from spine_tasks.states import UNDER_WAY, State, states
 
@@ -66,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--grid", required=True, metavar="NAME", help="a file in jobs/grids, without .yaml")
     add("--preset", metavar="NAME", help="a named set of settings in the grid's file")
     add("--set", action="append", default=[], type=setting, metavar="KNOB=VALUE",
-        help="a knob, seeds, folds, split or resources.<name>; may be repeated")  # fmt: skip
+        help="a knob, seeds, folds, split, resources.X or needs.KNOB; repeatable")  # fmt: skip
     add("--only", action="append", default=[], type=selection, metavar="AXIS=VALUE,...",
         help="a part of the grid, by axis, seed or fold; may be repeated")  # fmt: skip
     add("--name", help="of the folder in results; default: the grid's name")

@@ -87,7 +87,8 @@ def fit(
         best_weights, progress = _restore(saved, model, optimizer)
         log.info("continuing from epoch %d, step %d", progress.epoch, progress.step)
     run.forget_history_from(progress.epoch)
-    step = _training_step(model, optimizer, loss, plan.xla)
+    signature = batches(progress.epoch, progress.step).element_spec
+    step = _training_step(model, optimizer, loss, signature, plan.xla)
     last_save = time.monotonic()
 
     def save() -> None:
@@ -141,7 +142,11 @@ def fit(
 
 
 def _training_step(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss, xla: bool
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    loss: Loss,
+    signature: tuple[Any, Any],
+    xla: bool,
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """One optimiser step on a batch, over all GPUs of the strategy in scope; returns the loss."""
     strategy = tf.distribute.get_strategy()
@@ -154,7 +159,10 @@ def _training_step(
         optimizer.apply(gradients, model.trainable_variables)
         return value
 
-    @tf.function(jit_compile=xla, reduce_retracing=True)  # type: ignore[untyped-decorator]
+    # One signature: tracing takes seconds, and the last batch of an epoch is often smaller.
+    @tf.function(  # type: ignore[untyped-decorator]
+        input_signature=signature, jit_compile=xla, autograph=False
+    )
     def step(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         values = strategy.run(on_replica, args=(x, y))
         return strategy.reduce(tf.distribute.ReduceOp.MEAN, values, axis=None)

@@ -36,7 +36,8 @@ def show(experiment: Experiment, tables: Tables, complete: int) -> None:
         console.print(f"\n[bold]{escape(experiment.grid.question)}[/bold]")
     console.print(
         f"{complete} of {len(experiment.cells)} cells, {tables['cases']['person'].nunique()} "
-        "persons tested; n counts persons: their cases, slices and seeds are averaged first\n"
+        "persons tested. n counts persons: their cases, slices and seeds are averaged first. "
+        "↑ higher is better, ↓ lower; least p is the smallest that this n could give.\n"
     )
     order = list(dict.fromkeys(cell.arm_name for cell in experiment.cells))
     console.print(_summary(_rows(tables["summary"], order)))
@@ -75,7 +76,7 @@ def conclusions(compared: list[dict[str, Any]], speed: pd.DataFrame) -> Iterator
 def _speed(arm: float, baseline: float) -> str:
     if pd.isna(arm):
         return "most of its cells never reached the baseline's best validation score"
-    return f"the baseline's best validation score in {arm:g} epochs, the baseline in {baseline:g}"
+    return f"it reached the baseline's best validation score in epoch {arm:g}, not {baseline:g}"
 
 
 def _summary(rows: list[dict[str, Any]]) -> Table:
@@ -88,7 +89,7 @@ def _summary(rows: list[dict[str, Any]]) -> Table:
 
 def _comparisons(rows: list[dict[str, Any]]) -> Table:
     title = f"Difference from {rows[0]['baseline']}, paired by person"
-    heads = ("n", "dropped", "difference", "95 % interval", "p", "p (Holm)", "smallest p")
+    heads = ("n", "dropped", "mean", "95 % interval", "p", "Holm p", "least p")
     table = _table(title, "metric", "arm", *heads)
     for row in rows:
         interval = f"{row['low']:.3f} to {row['high']:.3f}"
@@ -99,8 +100,10 @@ def _comparisons(rows: list[dict[str, Any]]) -> Table:
 
 
 def _convergence(speed: pd.DataFrame) -> Table:
-    heads = ("arm", "cells", "epochs", "best epoch", "epochs to the baseline's best", "never")
-    table = _table("How fast, by validation Dice: medians over cells", *heads)
+    heads = ("arm", "cells", "epochs", "best epoch", "epochs to mark", "never")
+    table = _table(
+        "Speed, medians over cells; the mark is the baseline's best validation score", *heads
+    )
     for row in speed.to_dict("records"):
         medians = (f"{row[name]:g}" for name in ("epochs", "best_epoch", "epochs_to_mark"))
         table.add_row(row["arm"], str(row["cells"]), *medians, str(row["never"]))
@@ -108,10 +111,10 @@ def _convergence(speed: pd.DataFrame) -> Table:
 
 
 def _table(title: str, *heads: str) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for head in heads:
         words = head in ("arm", "metric")
-        table.add_column(head, justify="left" if words else "right", no_wrap=words)
+        table.add_column(head, justify="left" if words else "right", no_wrap=True)
     return table
 
 
@@ -124,6 +127,5 @@ def _rows(table: pd.DataFrame, arms: list[str]) -> list[dict[str, Any]]:
 
 def _names(row: dict[str, Any]) -> tuple[str, str]:
     metric = METRICS[row["metric"]]
-    better = "higher" if metric.higher_is_better else "lower"
-    unit = f"{metric.unit}, " if metric.unit else ""
-    return f"{row['metric']} ({unit}{better} is better)", row["arm"]
+    better = "↑" if metric.higher_is_better else "↓"
+    return " ".join(filter(None, [row["metric"], metric.unit, better])), row["arm"]

@@ -7,7 +7,8 @@ import yaml
 
 from spine_tasks.configs import knobs_of
 from spine_tasks.errors import ConfigError, SplitError
-from spine_tasks.grid import GRIDS, Grid, configure, expand, find_grid, load_grid, only
+from spine_tasks.expand import expand, only
+from spine_tasks.grid import GRIDS, Grid, configure, find_grid, load_grid
 from spine_tasks.splits import load_split
 
 GRID = {

@@ -48,6 +48,7 @@ def train(cell: Cell, run: Run) -> None:
         model = build(config, cell.seed)
         if config.init == "pretrained":
             load_weights(model, _start(cell, run))
+        network = Forward(model)
         training, validation = (_load(cell, run, part) for part in ("train", "val"))
         if config.augment_validation:
             validation = _augmented(validation, cell.seed)
@@ -57,7 +58,7 @@ def train(cell: Cell, run: Run) -> None:
             _optimizer(config),
             dice_loss,
             _batches(training, config, cell.seed),
-            lambda: soft_dice(validation.masks, probabilities(model, validation.images)),
+            lambda: soft_dice(validation.masks, probabilities(network, validation.images)),
             Plan(
                 epochs=config.epochs,
                 patience=config.patience,
@@ -67,12 +68,12 @@ def train(cell: Cell, run: Run) -> None:
                 xla=config.xla,
             ),
         )
-    with replacing(run.folder / WEIGHTS_FILE) as partial:
-        model.save_weights(partial)
+    with replacing(run.folder / WEIGHTS_FILE) as file:
+        model.save_weights(file)
     for case in cases_of(cell, "test", run.folder.parent):
         if run.stop_requested:
             raise Interrupted("stopped while predicting")
-        _predict(model, config, case, run.predictions / f"{case.id}.nii.gz")
+        _predict(network, config, case, run.predictions / f"{case.id}.nii.gz")
 
 
 def predictor(config: GmSegmentation, weights: Path) -> Callable[[Case, Path], None]:
@@ -93,10 +94,24 @@ def predictor(config: GmSegmentation, weights: Path) -> Callable[[Case, Path], N
     file = weights / WEIGHTS_FILE if weights.is_dir() else weights
     if not file.is_file():
         raise WeightsError(f"{file}: no such file; put it back, or choose a run that has its own")
-    use_this_machine(config, gpus=0, seed=0)
+    use_this_machine(config, gpus=1, seed=0)
     model = build(config)
     load_weights(model, file)
-    return partial(_predict, model, config)
+    return partial(_predict, Forward(model), config)
+
+
+class Forward:
+    """The network in prediction, traced once; Keras's own `predict` traces each batch size anew."""
+
+    def __init__(self, model: keras.Model) -> None:
+        slices = tf.TensorSpec((None, None, None, 1), tf.float32)
+        self._call = tf.function(
+            lambda x: model(x, training=False), input_signature=[slices], autograph=False
+        )
+
+    def predict_on_batch(self, x: NDArray[np.float32], /) -> tf.Tensor:
+        """Probabilities (B, H, W, 1) of slices (B, H, W, 1)."""
+        return self._call(x)
 
 
 def build(config: GmSegmentation, seed: int = 0) -> keras.Model:
@@ -137,25 +152,19 @@ def load_weights(model: keras.Model, file: Path) -> None:
         ) from error
 
 
-def segment_image(
-    model: keras.Model, config: GmSegmentation, image: Any, cord: Path | None
-) -> NDArray[np.bool_]:
-    """The grey matter of a nibabel image, bool, on the image's own voxel grid."""
-    return segment(
-        model,
+def _predict(network: Forward, config: GmSegmentation, case: Case, file: Path) -> None:
+    """Segment a case into a mask file on the image's own voxel grid."""
+    image = load_image(case.image)
+    mask = segment(
+        network,
         image,
         spacing_mm=config.spacing_mm,
         size_px=config.image_px,
         normalise=config.normalise,
         threshold=config.threshold,
         tta=config.tta,
-        centre=_centre(config, image, cord),
+        centre=_centre(config, image, case.masks.get("cord")),
     )
-
-
-def _predict(model: keras.Model, config: GmSegmentation, case: Case, file: Path) -> None:
-    image = load_image(case.image)
-    mask = segment_image(model, config, image, case.masks.get("cord"))
     save_mask(file, mask, image)
 
 
@@ -251,6 +260,7 @@ def _batches(part: Slices, config: GmSegmentation, seed: int) -> Batches:
     images, masks = tf.constant(part.images[..., None]), tf.constant(part.masks[..., None])
     upcoming: list[tuple[int, int]] = []  # (epoch, index), read when an iteration begins
 
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
     def sample(epoch: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image, mask = images[index], masks[index]
         return (
