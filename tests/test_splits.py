@@ -130,7 +130,7 @@ def test_every_split_is_recorded_and_unchanged():
     ("name", "counts", "persons"),
     [
         ("gm_paediatric_published", (41, 13, 14), 66),
-        ("gm_phantom", (4, 2, 12), 18),
+        ("gm_phantom", (2, 2, 12), 16),
         ("gm_phantom_adult", (8, 2, 2), 12),
     ],
 )
