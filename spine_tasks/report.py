@@ -61,9 +61,8 @@ def conclusions(compared: list[dict[str, Any]], speed: pd.DataFrame) -> Iterator
     """
     epochs = speed.set_index("arm")["epochs_to_mark"]
     for row in (row for row in compared if row["metric"] == MAIN):
-        interval = (
-            f"95 % interval {row['low']:.3f} to {row['high']:.3f}, Holm p {row['p_holm']:.2g}"
-        )
+        limits = f"95 % interval of the difference {row['low']:.3f} to {row['high']:.3f}"
+        interval = f"{limits}, Holm p {row['p_holm']:.2g}"
         size = f"{abs(row['mean_difference']):.3f}"
         if row["p_holm"] < ALPHA:
             word = "higher" if row["mean_difference"] > 0 else "lower"
