@@ -57,19 +57,25 @@ def show(experiment: Experiment, tables: Tables, complete: int) -> None:
 def conclusions(compared: list[dict[str, Any]], speed: pd.DataFrame) -> Iterator[str]:
     """In words, an arm a line: whether it ends better than the baseline, and whether it is faster.
 
-    Only what is significant after Holm's correction is called a difference.
+    Only what is significant after Holm's correction is called a difference; where no result of so
+    few persons could be, that is said instead.
     """
     epochs = speed.set_index("arm")["epochs_to_mark"]
     for row in (row for row in compared if row["metric"] == MAIN):
-        limits = f"95 % interval of the difference {row['low']:.3f} to {row['high']:.3f}"
-        interval = f"{limits}, Holm p {row['p_holm']:.2g}"
-        size = f"{abs(row['mean_difference']):.3f}"
-        if row["p_holm"] < ALPHA:
-            word = "higher" if row["mean_difference"] > 0 else "lower"
-            end = f"{MAIN} {size} {word} than the baseline's at the end ({interval})"
-        else:
-            end = f"no difference in {MAIN} shown at the end ({interval}, n = {row['n']})"
-        yield f"{row['arm']}: {end}; {_speed(epochs[row['arm']], epochs[row['baseline']])}."
+        yield f"{row['arm']}: {_end(row)}; {_speed(epochs[row['arm']], epochs[row['baseline']])}."
+
+
+def _end(row: dict[str, Any]) -> str:
+    """How an arm ends, from its row of the comparisons."""
+    limits = f"95 % interval of the difference {row['low']:.3f} to {row['high']:.3f}"
+    numbers = f"({limits}, Holm p {row['p_holm']:.2g}, n = {row['n']})"
+    word = "higher" if row["mean_difference"] > 0 else "lower"
+    size = f"{MAIN} {abs(row['mean_difference']):.3f} {word} than the baseline's at the end"
+    if row["p_holm"] < ALPHA:
+        return f"{size} {numbers}"
+    if row["smallest_p"] >= ALPHA:
+        return f"{size}, of too few persons to be significant in any case {numbers}"
+    return f"no difference in {MAIN} shown at the end {numbers}"
 
 
 def _speed(arm: float, baseline: float) -> str:

@@ -29,7 +29,8 @@ class Toy:
     def flags(self, results, epochs=3):
         """Flags of a launch of gm_transfer with one seed: four cells and the one they need."""
         flags = ("--grid", "gm_transfer", "--results", str(results), "--site", "local")
-        settings = (f"data={self.data}", f"epochs={epochs}", "resources.mem_gb=0.1")
+        settings = [f"data={self.data}", f"epochs={epochs}", f"needs.epochs={epochs}"]
+        settings += ["resources.mem_gb=0.1"]
         return (*flags, *SMALL, *(word for one in settings for word in ("--set", one)))
 
     def launch(self, results, *more, epochs=3, **variables):

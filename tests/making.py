@@ -15,7 +15,7 @@ from spine_tasks.splits import load_split
 
 ROOT = Path(__file__).parents[1]
 # A launch that any machine carries; the preset `demo` asks for no GPU.
-SMALL = ("--preset", "demo", "--set", "seeds=1", "--set", "image_px=32")
+SMALL = ("--preset", "demo", "--set", "seeds=1")
 
 
 def cell(knobs=None, **changes):
@@ -44,8 +44,9 @@ def small_data(folder, *splits):
         image = (500 * disc + noise.integers(0, 200, disc.shape)).astype(np.int16)
         write_nifti(folder / name / "anat" / f"{name}_T2starw.nii.gz", image, affine)
         labels = folder / "derivatives" / "labels" / name / "anat"
-        mask = disc.astype(np.uint8)
-        write_nifti(labels / f"{name}_T2starw_gmseg-manual.nii.gz", mask, affine)
+        for suffix in ("gmseg-manual", "seg-manual"):
+            mask = disc.astype(np.uint8)
+            write_nifti(labels / f"{name}_T2starw_{suffix}.nii.gz", mask, affine)
     return folder
 
 
@@ -69,7 +70,7 @@ def command(script, *flags, env=None):
         text=True,
         check=False,
         env=env or environment(),
-        timeout=240,
+        timeout=900,  # a guard, not a measure: the machine may be busy
     )
 
 
@@ -81,5 +82,5 @@ def python(code, *arguments, env=None):
         text=True,
         check=False,
         env=env or environment(),
-        timeout=120,
+        timeout=900,
     )

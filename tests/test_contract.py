@@ -43,7 +43,7 @@ def start(run):
 
 
 def finish(worker):
-    said, _ = worker.communicate(timeout=240)
+    said, _ = worker.communicate(timeout=900)
     return worker.returncode, said
 
 

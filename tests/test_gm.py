@@ -110,8 +110,8 @@ def test_weights_of_another_size_or_of_nothing_are_refused(trained, tmp_path):
     alone = run_folder(tmp_path, cell(base | {"init": "pretrained"}))
     weights = trained["scratch"].folder / "model.weights.h5"
     answer = python(REFUSED, alone.folder, weights, env=environment())
-    size, start, loss = answer.stdout.strip().rsplit("\n", 2)[-3:]
+    size, start, loss = answer.stdout.strip().split("\n")
     assert size.startswith("WeightsError")
-    assert "same `filters`" in answer.stdout
+    assert "same `filters`" in size
     assert start.startswith("ConfigError init=pretrained needs weights")
     assert float(loss) == pytest.approx(-(2 * 0.5 + 1) / (1 + 1 + 1))

@@ -118,7 +118,7 @@ def test_a_worker_killed_at_once_ended_without_a_word(tmp_path, toy, monkeypatch
     worker = start_worker(run.folder)
     try:
         end = time.monotonic() + 60
-        while not run.checkpoint.exists():
+        while not (run.checkpoint / "last.npz").exists():
             assert time.monotonic() < end, run.log.read_text()
             time.sleep(0.05)
         assert states(tmp_path, [one])[one.id] == State("running", f"process {worker.pid}")

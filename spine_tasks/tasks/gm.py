@@ -146,8 +146,9 @@ def load_weights(model: keras.Model, file: Path) -> None:
     try:
         model.load_weights(file)
     except (OSError, ValueError) as error:
+        first = str(error).splitlines()[0]
         raise WeightsError(
-            f"{file}: not the weights of a grey-matter network of this size ({error}); "
+            f"{file}: not the weights of a grey-matter network of this size ({first}); "
             "choose a run with the same `filters`"
         ) from error
 

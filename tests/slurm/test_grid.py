@@ -16,8 +16,8 @@ TINY = (
     *("--set", "seeds=1", "--set", "image_px=32", "--set", "filters=2"),
     *("--set", "resources.time='00:10:00'", "--set", "resources.checkpoint_s=1"),
 )
-SHORT = (*TINY, "--set", "epochs=2")
-LONG = (*TINY, "--set", "epochs=400", "--set", "patience=400")
+SHORT = (*TINY, "--set", "epochs=2", "--set", "needs.epochs=2")
+LONG = (*TINY, "--set", "epochs=400", "--set", "needs.epochs=400", "--set", "patience=400")
 ON_SLURM = ("--site", "dev_cluster")
 
 

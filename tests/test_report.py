@@ -1,0 +1,40 @@
+"""What is said of a comparison is no more than its numbers allow."""
+
+import pandas as pd
+import pytest
+
+from spine_tasks.report import conclusions
+
+SPEED = pd.DataFrame({"arm": ["base", "arm"], "epochs_to_mark": [44.0, 1.0]})
+
+
+def sentence(speed=SPEED, **changes):
+    row = {"metric": "DSC", "arm": "arm", "baseline": "base", "n": 12, "mean_difference": 0.1}
+    row |= {"low": 0.05, "high": 0.2, "p_holm": 0.01, "smallest_p": 0.0005} | changes
+    (said,) = conclusions([row], speed)
+    return said
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "DSC 0.100 higher than the baseline's at the end"),
+        ({"mean_difference": -0.1}, "DSC 0.100 lower than the baseline's at the end"),
+        ({"p_holm": 0.05}, "no difference in DSC shown at the end"),
+        ({"p_holm": float("nan"), "n": 0, "smallest_p": float("nan")}, "no difference in DSC shown"),
+        ({"p_holm": 0.125, "smallest_p": 0.125, "n": 4}, "of too few persons to be significant"),
+    ],
+)
+def test_only_a_significant_difference_is_called_one(changes, said):
+    assert said in sentence(**changes)
+
+
+def test_speed_is_told_apart_from_the_end():
+    assert sentence().endswith("best validation score in epoch 1, not 44.")
+    never = SPEED.assign(epochs_to_mark=[44.0, float("nan")])
+    assert sentence(never).endswith("never reached the baseline's best validation score.")
+
+
+def test_other_metrics_are_left_to_the_tables():
+    row = {"metric": "TPR", "arm": "arm", "baseline": "base"}
+    assert list(conclusions([row], SPEED)) == []
