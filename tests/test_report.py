@@ -21,7 +21,10 @@ def sentence(speed=SPEED, **changes):
         ({}, "DSC 0.100 higher than the baseline's at the end"),
         ({"mean_difference": -0.1}, "DSC 0.100 lower than the baseline's at the end"),
         ({"p_holm": 0.05}, "no difference in DSC shown at the end"),
-        ({"p_holm": float("nan"), "n": 0, "smallest_p": float("nan")}, "no difference in DSC shown"),
+        (
+            {"p_holm": float("nan"), "n": 0, "smallest_p": float("nan")},
+            "no difference in DSC shown",
+        ),
         ({"p_holm": 0.125, "smallest_p": 0.125, "n": 4}, "of too few persons to be significant"),
     ],
 )

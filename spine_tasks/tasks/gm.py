@@ -1,11 +1,10 @@
 """Grey-matter segmentation: train one cell and predict its test part (TensorFlow/Keras)."""
 
 import logging
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -15,29 +14,20 @@ from numpy.typing import NDArray
 from spine_tasks.cell import Cell
 from spine_tasks.configs import GmSegmentation
 from spine_tasks.data.bids import Case
-from spine_tasks.data.cases import cases_of, target
-from spine_tasks.data.nifti import load_image, load_mask, save_mask
-from spine_tasks.data.slices import Mask, mask_to_slices, to_slices
-from spine_tasks.errors import ConfigError, DataError, Interrupted, WeightsError
+from spine_tasks.data.cases import cases_of
+from spine_tasks.data.nifti import load_image, save_mask
+from spine_tasks.errors import ConfigError, Interrupted, WeightsError
 from spine_tasks.files import replacing
-from spine_tasks.loop_keras import Batches, Plan, fit
+from spine_tasks.loop_keras import Plan, fit
 from spine_tasks.run import Run
 from spine_tasks.tasks import gm_model
-from spine_tasks.tasks.gm_augment import augment, sample_seed
+from spine_tasks.tasks.gm_data import augmented, batches, crop_centre, load_part
 from spine_tasks.tasks.gm_segment import probabilities, segment
 from spine_tasks.weights import find
 
 log = logging.getLogger(__name__)
 
 WEIGHTS_FILE = "model.weights.h5"  # in a run's folder: what predicted
-
-
-@dataclass(frozen=True)
-class Slices:
-    """Network slices of one part: images (N, H, W) float32, masks (N, H, W) float32 of 0 and 1."""
-
-    images: NDArray[np.float32]
-    masks: NDArray[np.float32]
 
 
 def train(cell: Cell, run: Run) -> None:
@@ -49,15 +39,15 @@ def train(cell: Cell, run: Run) -> None:
         if config.init == "pretrained":
             load_weights(model, _start(cell, run))
         network = Forward(model)
-        training, validation = (_load(cell, run, part) for part in ("train", "val"))
+        training, validation = (load_part(cell, run, part) for part in ("train", "val"))
         if config.augment_validation:
-            validation = _augmented(validation, cell.seed)
+            validation = augmented(validation, cell.seed)
         fit(
             run,
             model,
             _optimizer(config),
             dice_loss,
-            _batches(training, config, cell.seed),
+            batches(training, config, cell.seed),
             lambda: soft_dice(validation.masks, probabilities(network, validation.images)),
             Plan(
                 epochs=config.epochs,
@@ -94,7 +84,7 @@ def predictor(config: GmSegmentation, weights: Path) -> Callable[[Case, Path], N
     file = weights / WEIGHTS_FILE if weights.is_dir() else weights
     if not file.is_file():
         raise WeightsError(f"{file}: no such file; put it back, or choose a run that has its own")
-    use_this_machine(config, gpus=1, seed=0)
+    use_this_machine(config, gpus=0, seed=0)
     model = build(config)
     load_weights(model, file)
     return partial(_predict, Forward(model), config)
@@ -120,12 +110,28 @@ def build(config: GmSegmentation, seed: int = 0) -> keras.Model:
 
 
 def use_this_machine(config: GmSegmentation, gpus: int, seed: int) -> None:
-    """Fix threads, devices and random seeds, so that equal cells give equal bits on a CPU."""
+    """Fix threads, devices and random seeds, so that equal cells give equal bits on a CPU.
+
+    Raises
+    ------
+    ConfigError
+        GPUs were asked for and given to this process, and TensorFlow cannot use them.
+    """
     tf.config.threading.set_intra_op_parallelism_threads(config.threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     if not gpus:
         tf.config.set_visible_devices([], "GPU")
-    for device in tf.config.get_visible_devices("GPU"):
+    devices = tf.config.get_visible_devices("GPU")
+    if gpus and not devices:
+        given = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if given:  # else a GPU would be held for hours while the CPU works
+            raise ConfigError(
+                f"this process was given GPU {given}, but TensorFlow sees none: install "
+                "tensorflow[and-cuda] or load the site's CUDA in its profile's `setup`; or ask for "
+                "none: --set resources.gpus=0"
+            )
+        log.info("no GPU here: on the CPU")
+    for device in devices:
         tf.config.experimental.set_memory_growth(device, True)
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(seed)
@@ -164,7 +170,7 @@ def _predict(network: Forward, config: GmSegmentation, case: Case, file: Path) -
         normalise=config.normalise,
         threshold=config.threshold,
         tta=config.tta,
-        centre=_centre(config, image, case.masks.get("cord")),
+        centre=crop_centre(config, image, case.masks.get("cord")),
     )
     save_mask(file, mask, image)
 
@@ -190,18 +196,6 @@ def soft_dice(masks: NDArray[np.float32], predicted: NDArray[np.float32]) -> flo
     return float((2 * both + 1) / (total + 1))
 
 
-def _centre(config: GmSegmentation, image: Any, cord: Path | None) -> Literal["image"] | Mask:
-    """What the crop is centred on."""
-    if config.crop == "centre":
-        return "image"
-    if cord is None:
-        raise DataError(
-            f"{image.get_filename()}: crop=cord needs a cord mask beside the image, named "
-            f"..._{config.cord_suffix}.nii.gz; add it, or use a network trained with crop=centre"
-        )
-    return load_mask(cord, image)
-
-
 def _start(cell: Cell, run: Run) -> Path:
     """The weights file that a pretrained cell starts from."""
     if cell.config.weights is not None:
@@ -225,64 +219,3 @@ def _optimizer(config: GmSegmentation) -> keras.optimizers.Optimizer:
     return (
         keras.optimizers.LossScaleOptimizer(adam) if config.precision == "mixed_float16" else adam
     )
-
-
-def _load(cell: Cell, run: Run, part: str) -> Slices:
-    """All slices of a part, in the order of its cases."""
-    config = cell.config
-    images, masks = [], []
-    for case in cases_of(cell, part, run.folder.parent):
-        image = load_image(case.image)
-        slices, placement = to_slices(
-            image,
-            spacing_mm=config.spacing_mm,
-            size_px=config.image_px,
-            normalise=config.normalise,
-            centre=_centre(config, image, case.masks.get("cord")),
-        )
-        images.append(slices)
-        masks.append(mask_to_slices(load_mask(target(case)[1], image), placement))
-    log.info("%s: %d cases, %d slices", part, len(images), sum(map(len, images)))
-    return Slices(np.concatenate(images), np.concatenate(masks).astype(np.float32))
-
-
-def _augmented(part: Slices, seed: int) -> Slices:
-    """One augmented variant of every slice, the same in every epoch."""
-    images, masks = np.empty_like(part.images), np.empty_like(part.masks)
-    for index in range(len(images)):
-        image, mask = (tf.constant(side[index, ..., None]) for side in (part.images, part.masks))
-        image, mask = augment(image, mask, sample_seed(seed, 0, index))
-        images[index], masks[index] = image[..., 0], mask[..., 0]
-    return Slices(images, masks)
-
-
-def _batches(part: Slices, config: GmSegmentation, seed: int) -> Batches:
-    """Batches of an epoch from a step on; a sample depends on (seed, epoch, index) alone."""
-    images, masks = tf.constant(part.images[..., None]), tf.constant(part.masks[..., None])
-    upcoming: list[tuple[int, int]] = []  # (epoch, index), read when an iteration begins
-
-    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
-    def sample(epoch: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image, mask = images[index], masks[index]
-        return (
-            augment(image, mask, sample_seed(seed, epoch, index))
-            if config.augment
-            else (image, mask)
-        )
-
-    # Built once: a new dataset an epoch would trace the augmentation anew each time.
-    scalar = tf.TensorSpec((), tf.int32)
-    dataset = (
-        tf.data.Dataset.from_generator(lambda: iter(upcoming), output_signature=(scalar, scalar))
-        .map(sample, num_parallel_calls=config.threads, deterministic=True)
-        .batch(config.batch_size)
-        .prefetch(2)
-    )
-    dataset = tf.distribute.get_strategy().experimental_distribute_dataset(dataset)
-
-    def of_epoch(epoch: int, first_step: int) -> tf.data.Dataset:
-        order = np.random.default_rng([seed, epoch]).permutation(len(part.images))
-        upcoming[:] = [(epoch, index) for index in order[first_step * config.batch_size :]]
-        return dataset
-
-    return of_epoch
