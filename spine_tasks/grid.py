@@ -15,6 +15,7 @@ from spine_tasks.cell import Resources
 from spine_tasks.configs import defaults_of, suggestion
 from spine_tasks.errors import ConfigError
 
+PHANTOM = "phantom"  # data that is made up, not read
 GRIDS = Path(__file__).parents[1] / "jobs" / "grids"
 FIRST = ("job", "split", "knobs")  # what a grid may say of a needed cell
 
@@ -134,6 +135,7 @@ def configure(grid: Grid, preset: str | None, settings: Mapping[str, Any]) -> Gr
 def _set(grid: Grid, name: str, value: Any) -> Grid:
     if name in grid.axes:
         raise ConfigError(f"{name} is an axis of this grid; take a part of it by --only {name}=...")
+    value = _absolute(name.removeprefix("needs."), value)
     if name in ("seeds", "folds", "split"):
         return replace(grid, **{name: value})
     if name.startswith("resources."):
@@ -149,9 +151,16 @@ def _set(grid: Grid, name: str, value: Any) -> Grid:
         others = ["seeds", "folds", "split", *(f"resources.{r.name}" for r in fields(Resources))]
         others += ["needs.<knob>"] if grid.needs else []
         raise ConfigError(f"{grid.job} has no {name!r}{suggestion(name, [*knobs, *others])}")
-    if name in ("data", "weights") and Path(str(value)).exists():
-        value = str(Path(value).resolve())  # a node's working directory may be another
     return replace(grid, knobs=grid.knobs | {name: value})
+
+
+def _absolute(name: str, value: Any) -> Any:
+    """The value, a path made absolute: a node's working directory may be another."""
+    path = Path(str(value))
+    is_path = path.is_dir() if name == "data" else path.is_file()
+    if name in ("data", "weights", "split") and is_path and value != PHANTOM:
+        return str(path.resolve())
+    return value
 
 
 def _check_kind(name: str, value: Any, kind: type, words: str) -> None:

@@ -295,3 +295,26 @@ def test_every_grid_of_the_repository_means_cells_of_their_own_with_each_of_its_
         assert len(ids) == len(cells) + len(needed) > 1
         assert {first for cell in cells for first in cell.needs} == {cell.id for cell in needed}
         assert any(cell.arm == grid.baseline for cell in cells)
+
+
+def test_paths_are_made_absolute_and_names_are_left(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bids").mkdir()
+    (tmp_path / "phantom").mkdir()
+    (tmp_path / "mine.csv").touch()
+    grid = find_grid("gm_transfer")
+    given = {"data": "bids", "split": "mine.csv", "needs.data": "phantom", "weights": "challenge"}
+    changed = configure(grid, None, given)
+    assert changed.knobs["data"] == str(tmp_path / "bids")
+    assert changed.split == str(tmp_path / "mine.csv")
+    assert changed.needs["cell"]["knobs"]["data"] == "phantom"
+    assert changed.knobs["weights"] == "challenge"
+
+
+def test_a_setting_of_the_needed_cells_leaves_the_others(tmp_path):
+    grid = configure(
+        find_grid("gm_transfer"), None, {"needs.epochs": 7, "needs.split": "gm_phantom"}
+    )
+    cells, needed = expand(grid)
+    assert {cell.config.epochs for cell in cells} == {100}
+    assert {(cell.config.epochs, cell.split) for cell in needed} == {(7, "gm_phantom")}
