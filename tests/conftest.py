@@ -1,5 +1,6 @@
 """Shared by the launcher's tests: data of a few voxels, and a whole grid run once."""
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,15 @@ from pathlib import Path
 import pytest
 from making import SMALL, command, environment, small_data
 from toy_task import ENTRY
+
+
+def pytest_sessionfinish(session):
+    """In CI a skipped test has failed, unless it is for lack of the real data."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if "CI" in os.environ and any("SPINE_TEST_DATA" not in str(one.longrepr) for one in skipped):
+        reporter.write_line("skipped tests, of which CI allows none: see above", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")

@@ -90,11 +90,12 @@ from pathlib import Path
 from spine_tasks.configs import make_config
 from spine_tasks.errors import SpineError
 from spine_tasks.run import Run
-from spine_tasks.tasks.gm import build, dice_loss, load_weights, train
+from spine_tasks.tasks.gm import build, dice_loss, load_weights, train, use_this_machine
 
 run = Run(Path(sys.argv[1]))
 for attempt in (
     lambda: load_weights(build(make_config("gm_segmentation", {"filters": 4})), Path(sys.argv[2])),
+    lambda: use_this_machine(run.cell().config, gpus=1, seed=0),
     lambda: train(run.cell(), run),
 ):
     try:
@@ -105,13 +106,15 @@ print(float(dice_loss([[1.0, 0.0]], [[0.5, 0.5]])))
 """
 
 
-def test_weights_of_another_size_or_of_nothing_are_refused(trained, tmp_path):
+def test_what_cannot_be_started_from_or_run_on_is_refused(trained, tmp_path):
     base = {"data": trained["scratch"].cell().config.data} | SMALL
     alone = run_folder(tmp_path, cell(base | {"init": "pretrained"}))
     weights = trained["scratch"].folder / "model.weights.h5"
-    answer = python(REFUSED, alone.folder, weights, env=environment())
-    size, start, loss = answer.stdout.strip().split("\n")
+    no_such_gpu = environment(CUDA_VISIBLE_DEVICES="99")
+    answer = python(REFUSED, alone.folder, weights, env=no_such_gpu)
+    size, gpu, start, loss = answer.stdout.strip().split("\n")
     assert size.startswith("WeightsError")
     assert "same `filters`" in size
+    assert gpu.startswith("ConfigError this process was given GPU 99")
     assert start.startswith("ConfigError init=pretrained needs weights")
     assert float(loss) == pytest.approx(-(2 * 0.5 + 1) / (1 + 1 + 1))
