@@ -1,6 +1,7 @@
 """What every command line shares: values, results folder, and how a problem is told."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -57,12 +58,15 @@ def no_repeats(pairs: list[tuple[str, Any]], flag: str) -> dict[str, Any]:
 def run_command(command: Callable[[], int | None]) -> None:
     """Run a command; tell a `SpineError` as its message alone and exit with 2, Ctrl-C with 130."""
     try:
-        sys.exit(command() or 0)
+        code = command() or 0
+        sys.stdout.flush()  # while a reader that has gone can still be told apart
+        sys.exit(code)
     except SpineError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped; run the same command again to continue\n")
         sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(141)  # the reader, such as `head`, has gone
+    except BrokenPipeError:  # the reader, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        sys.exit(141)

@@ -21,7 +21,7 @@ from spine_tasks.expand import only
 from spine_tasks.experiment import Experiment, create, planned
 from spine_tasks.grid import configure, find_grid
 from spine_tasks.sites import Site, load_site
-from spine_tasks.states import UNDER_WAY, State, states
+from spine_tasks.states import UNDER_WAY, State, queued, states
 
 HERE = "local"  # the site that is this machine
 
@@ -143,9 +143,10 @@ def _in_order(todo: list[Cell]) -> tuple[list[Cell], list[Cell]]:
 
 
 def _wait(experiment: Experiment, cells: list[Cell]) -> int:
-    """Follow the jobs until none is left in the queue."""
+    """Follow the jobs until none is left in the queue: a complete cell may still be scored."""
+    ids = {cell.id for cell in cells}
     with board.live(experiment, cells) as watch:
-        while any(s.kind in UNDER_WAY for s in states(experiment.folder, cells).values()):
+        while ids & set(queued(experiment.folder)):
             watch()
             time.sleep(2)
         watch()
