@@ -94,9 +94,9 @@ from spine_tasks.tasks.gm import build, dice_loss, load_weights, train, use_this
 
 run = Run(Path(sys.argv[1]))
 for attempt in (
-    lambda: load_weights(build(make_config("gm_segmentation", {"filters": 4})), Path(sys.argv[2])),
-    lambda: use_this_machine(run.cell().config, gpus=1, seed=0),
+    lambda: use_this_machine(run.cell().config, gpus=1, seed=0),  # first: TensorFlow is not up
     lambda: train(run.cell(), run),
+    lambda: load_weights(build(make_config("gm_segmentation", {"filters": 4})), Path(sys.argv[2])),
 ):
     try:
         attempt()
@@ -112,7 +112,8 @@ def test_what_cannot_be_started_from_or_run_on_is_refused(trained, tmp_path):
     weights = trained["scratch"].folder / "model.weights.h5"
     no_such_gpu = environment(CUDA_VISIBLE_DEVICES="99")
     answer = python(REFUSED, alone.folder, weights, env=no_such_gpu)
-    size, gpu, start, loss = answer.stdout.strip().split("\n")
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    gpu, start, size, loss = answer.stdout.strip().split("\n")
     assert size.startswith("WeightsError")
     assert "same `filters`" in size
     assert gpu.startswith("ConfigError this process was given GPU 99")
