@@ -5,9 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
-from spine_tasks.command import RESULTS, parser, run_command
+from spine_tasks.command import launched_parser, run_command
 from spine_tasks.errors import SiteError
 from spine_tasks.experiment import Experiment, opened
 from spine_tasks.local import launcher
@@ -16,12 +15,10 @@ from spine_tasks.states import job_cells, queued
 
 def main() -> None:
     """The command line of jobs/cancel.py."""
-    flags = parser(
+    flags = launched_parser(
         "Stop the jobs of a launched grid. Running cells save first; launch again to continue.",
         "python jobs/cancel.py --grid gm_transfer",
     )
-    flags.add_argument("--grid", required=True, metavar="NAME", help="the name it was launched as")
-    flags.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
     run_command(lambda: cancel(flags.parse_args()))
 
 

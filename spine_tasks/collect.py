@@ -8,7 +8,7 @@ import pandas as pd
 
 from spine_tasks import plots, report, stats
 from spine_tasks.cell import Cell
-from spine_tasks.command import RESULTS, parser, run_command
+from spine_tasks.command import launched_parser, run_command
 from spine_tasks.configs import knobs_of
 from spine_tasks.convergence import convergence
 from spine_tasks.errors import IncompleteGrid
@@ -21,12 +21,10 @@ from spine_tasks.states import State, states
 
 def main() -> None:
     """The command line of jobs/collect.py."""
-    flags = parser(
+    flags = launched_parser(
         "Turn the runs of a launched grid into tables, paired statistics and figures.",
         "python jobs/collect.py --grid gm_transfer",
     )
-    flags.add_argument("--grid", required=True, metavar="NAME", help="the name it was launched as")
-    flags.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
     flags.add_argument(
         "--partial", action="store_true", help="look at the cells that are complete so far"
     )

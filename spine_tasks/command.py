@@ -23,6 +23,16 @@ def parser(description: str, example: str) -> argparse.ArgumentParser:
     )
 
 
+def launched_parser(description: str, example: str) -> argparse.ArgumentParser:
+    """A parser for what was launched before: `--grid NAME` and `--results DIR`."""
+    flags = parser(description, example)
+    flags.add_argument("--grid", required=True, metavar="NAME", help="the name it was launched as")
+    flags.add_argument(
+        "--results", type=Path, default=RESULTS, metavar="DIR", help="default: %(default)s"
+    )
+    return flags
+
+
 def yaml_value(text: str) -> Any:
     """A value of a command line, read as YAML reads it: 5, 0.1, true, null, text, [1, 2]."""
     try:

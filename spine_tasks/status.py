@@ -4,24 +4,21 @@ import argparse
 import json
 import sys
 import time
-from pathlib import Path
 
 from rich.console import Console
 
 from spine_tasks import board
-from spine_tasks.command import RESULTS, parser, run_command
+from spine_tasks.command import launched_parser, run_command
 from spine_tasks.experiment import opened
 from spine_tasks.states import UNDER_WAY, states
 
 
 def main() -> None:
     """The command line of jobs/status.py."""
-    flags = parser(
+    flags = launched_parser(
         "Show where each cell of a launched grid stands, with epoch, loss and cause of failure.",
         "python jobs/status.py --grid gm_transfer --watch",
     )
-    flags.add_argument("--grid", required=True, metavar="NAME", help="the name it was launched as")
-    flags.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
     flags.add_argument("--watch", action="store_true", help="follow until nothing is under way")
     flags.add_argument("--json", action="store_true", help="print for programs")
     run_command(lambda: status(flags.parse_args()))
