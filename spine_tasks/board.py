@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from spine_tasks.cell import Cell
+from spine_tasks.command import listed
 from spine_tasks.experiment import Experiment
 from spine_tasks.run import Run
 from spine_tasks.states import Kind, State, states
@@ -23,7 +24,7 @@ COLOURS: dict[Kind, str] = {
     "failed": "red",
     "complete": "green",
 }
-REFRESH_S = 1.0
+SLURM_POLL_S = 5.0  # the controller serves everybody
 
 
 def counts(found: dict[str, State]) -> str:
@@ -51,8 +52,7 @@ def _reasons(found: dict[str, State]) -> Iterator[str]:
         if state.why and state.kind != "complete":
             cells.setdefault((state.kind, state.why), []).append(cell[-8:])
     for (kind, why), names in cells.items():
-        named = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        yield f"[{COLOURS[kind]}]{kind}[/] {named}: {escape(why)}"
+        yield f"[{COLOURS[kind]}]{kind}[/] {listed(names)}: {escape(why)}"
 
 
 def as_json(experiment: Experiment, found: dict[str, State]) -> list[dict[str, Any]]:
@@ -86,8 +86,9 @@ def live(experiment: Experiment, cells: list[Cell]) -> Iterator[Callable[[], Non
     def draw() -> Group:
         return table(part, states(experiment.folder, cells))
 
-    with Live(get_renderable=draw, console=console, refresh_per_second=1 / REFRESH_S):
-        yield lambda: None
+    # Drawn when called for, not by a clock of its own: each time may ask Slurm.
+    with Live(draw(), console=console, auto_refresh=False) as shown:
+        yield lambda: shown.update(draw(), refresh=True)
 
 
 def _narrator(experiment: Experiment, cells: list[Cell], console: Console) -> Callable[[], None]:

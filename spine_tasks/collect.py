@@ -45,13 +45,16 @@ def collect(asked: argparse.Namespace) -> None:
         if not experiment.run(cell).scores.exists():
             score(experiment.run(cell))
     arms = [cell for cell in complete if cell.arm]
-    cases = pd.concat([_cases(experiment.run(cell), cell) for cell in arms], ignore_index=True)
+    scores = {cell.id: _cases(experiment.run(cell), cell) for cell in complete}
+    cases = pd.concat([scores[cell.id] for cell in arms], ignore_index=True)
     histories = pd.concat([_history(experiment.run(cell), cell) for cell in arms])
     summary = stats.summary(cases)
     baseline = next((c.arm_name for c in arms if c.arm == experiment.grid.baseline), None)
     compared = stats.comparisons(cases, baseline) if baseline is not None else pd.DataFrame()
     tables = {
-        "runs": pd.DataFrame([_run_row(experiment.run(cell), cell) for cell in complete]),
+        "runs": pd.DataFrame(
+            [_run_row(experiment.run(cell), cell, scores[cell.id]) for cell in complete]
+        ),
         "cases": cases,
         "summary": summary,
         "comparisons": compared,
@@ -96,10 +99,10 @@ def _history(run: Run, cell: Cell) -> pd.DataFrame:
     return pd.DataFrame(run.history()).assign(arm=cell.arm_name, fold=cell.fold, seed=cell.seed)
 
 
-def _run_row(run: Run, cell: Cell) -> dict[str, Any]:
+def _run_row(run: Run, cell: Cell, cases: pd.DataFrame) -> dict[str, Any]:
     """Knobs, seed, fold, every metric's mean over persons, time and commit of one run."""
     done = read_json(run.folder / "done.json")
-    people = stats.by_person(_cases(run, cell))
+    people = stats.by_person(cases)
     if people["label"].nunique() > 1:  # one column each: a mean over labels would have no name
         people["metric"] = people["label"] + "_" + people["metric"]
     means = people.groupby("metric", sort=False)["value"].mean()

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,17 @@ def selection(text: str) -> tuple[str, list[Any]]:
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"expected axis=value, got {text!r}")
     return name, [yaml_value(value) for value in values.split(",")]
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first three names, and how many more there are.
+
+    Examples
+    --------
+    >>> listed(["a", "b", "c", "d"])
+    'a, b, c and 1 more'
+    """
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def no_repeats(pairs: list[tuple[str, Any]], flag: str) -> dict[str, Any]:

@@ -148,7 +148,7 @@ def _wait(experiment: Experiment, cells: list[Cell]) -> int:
     with board.live(experiment, cells) as watch:
         while ids & set(queued(experiment.folder)):
             watch()
-            time.sleep(2)
+            time.sleep(board.SLURM_POLL_S)
         watch()
     found = states(experiment.folder, cells)
     return int(any(state.kind != "complete" for state in found.values()))

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from spine_tasks.command import no_repeats, parser, run_command, setting
+from spine_tasks.command import listed, no_repeats, parser, run_command, setting
 from spine_tasks.configs import TASKS, Config, knobs_of, make_config
-from spine_tasks.data.bids import ENDINGS, STRUCTURES, Case
+from spine_tasks.data.bids import ENDINGS, STRUCTURES, Case, label_of, stem
 from spine_tasks.errors import ConfigError, DataError, RunError, SpineError
 from spine_tasks.files import write_text
 from spine_tasks.run import Run
@@ -47,7 +47,7 @@ def predict(asked: argparse.Namespace) -> int:
     for number, (case, file) in enumerate(zip(cases, files, strict=True), start=1):
         try:
             predict_one(case, file)
-            rows += _scores(case, file, _label(config))
+            rows += _scores(case, file, label_of(config.label_suffix))
         except SpineError as error:
             problem = _naming(case, error)
             if len(cases) == 1:
@@ -56,8 +56,8 @@ def predict(asked: argparse.Namespace) -> int:
             sys.stderr.write(f"error: {problem}\n")
         else:
             sys.stderr.write(f"{number}/{len(cases)} {file}\n")
-    if any(_label(config) in case.masks for case in cases):
-        _report(cases, rows, _label(config), files[0].with_name("scores.csv"))
+    if any(label_of(config.label_suffix) in case.masks for case in cases):
+        _report(cases, rows, label_of(config.label_suffix), files[0].with_name("scores.csv"))
     if failed:
         sys.stderr.write(f"{failed} of {len(cases)} images failed, see above\n")
     return int(failed > 0)
@@ -147,14 +147,18 @@ def _cases(asked: argparse.Namespace, config: Config) -> list[Case]:
     if config.crop == "cord" and (without := [i.name for i in images if cords[i] is None]):
         raise DataError(
             f"{asked.input}: crop=cord needs a cord mask ..._{config.cord_suffix}.nii.gz beside "
-            f"each image; {_listed(without)} has none; add it, or --set crop=centre"
+            f"each image; {listed(without)} has none; add it, or --set crop=centre"
         )
     return [
         Case(
-            id=_stem(image),
-            subject=_stem(image),
+            id=stem(image),
+            subject=stem(image),
             image=image,
-            masks=({_label(config): reference} if (reference := references[image]) else {})
+            masks=(
+                {label_of(config.label_suffix): reference}
+                if (reference := references[image])
+                else {}
+            )
             | ({"cord": cord} if config.crop == "cord" and (cord := cords[image]) else {}),
         )
         for image in images
@@ -175,22 +179,22 @@ def _images(folder: Path, suffixes: Sequence[str]) -> list[Path]:
             "holds .nii or .nii.gz images directly"
         )
     if masks := [file.name for file in files if file not in images]:
-        sys.stderr.write(f"not predicted, as masks by their names: {_listed(masks)}\n")
-    stems = [_stem(image) for image in images]
+        sys.stderr.write(f"not predicted, as masks by their names: {listed(masks)}\n")
+    stems = [stem(image) for image in images]
     if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
-        raise DataError(f"{folder}: both .nii and .nii.gz of {_listed(twice)}; keep one of each")
+        raise DataError(f"{folder}: both .nii and .nii.gz of {listed(twice)}; keep one of each")
     return images
 
 
 def _is_mask(file: Path, suffixes: Sequence[str]) -> bool:
-    words = [word.partition("-")[0] for word in _stem(file).split("_")[1:]]
-    by_suffix = any(_stem(file).endswith(f"_{suffix}") for suffix in suffixes)
+    words = [word.partition("-")[0] for word in stem(file).split("_")[1:]]
+    by_suffix = any(stem(file).endswith(f"_{suffix}") for suffix in suffixes)
     return by_suffix or any(word in STRUCTURES for word in words)
 
 
 def _beside(image: Path, suffixes: Sequence[str]) -> Path | None:
     """The first mask of an image that there is, in its own folder."""
-    names = [f"{_stem(image)}_{suffix}{ending}" for suffix in suffixes for ending in ENDINGS]
+    names = [f"{stem(image)}_{suffix}{ending}" for suffix in suffixes for ending in ENDINGS]
     return next((image.with_name(name) for name in names if image.with_name(name).exists()), None)
 
 
@@ -272,16 +276,3 @@ def _naming(case: Case, error: SpineError) -> str:
     """The error's message, with the image's file where it names none."""
     known = any(str(file) in str(error) for file in (case.image, *case.masks.values()))
     return str(error) if known else f"{case.image}: {error}"
-
-
-def _label(config: Config) -> str:
-    word = config.label_suffix.partition("-")[0]
-    return STRUCTURES.get(word, word)
-
-
-def _stem(file: Path) -> str:
-    return file.name.removesuffix(".gz").removesuffix(".nii")
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

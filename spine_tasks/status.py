@@ -32,7 +32,7 @@ def status(asked: argparse.Namespace) -> None:
         with board.live(experiment, cells) as watch:
             while any(s.kind in UNDER_WAY for s in states(experiment.folder, cells).values()):
                 watch()
-                time.sleep(2)
+                time.sleep(board.SLURM_POLL_S)
         return
     found = states(experiment.folder, cells)
     if asked.json:

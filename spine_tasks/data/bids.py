@@ -73,12 +73,12 @@ def find_cases(
             f"{folder}: no {contrast} image of {_named(without)}; contrasts of these subjects: "
             f"{sorted(there) or 'none'}; ask for another contrast, or leave the subjects out"
         )
-    suffixes = {_label(label_suffix): label_suffix}
+    suffixes = {label_of(label_suffix): label_suffix}
     if cord_suffix is not None:
         suffixes["cord"] = cord_suffix
     cases = [
         Case(
-            id=_stem(image),
+            id=stem(image),
             subject=subject,
             image=image,
             masks={label: _mask(folder, image, suffix) for label, suffix in suffixes.items()},
@@ -123,14 +123,16 @@ def _anatomical(subject_folder: Path) -> list[Path]:
 
 
 def _contrast(image: Path) -> str:
-    return _stem(image).rpartition("_")[2]
+    return stem(image).rpartition("_")[2]
 
 
-def _stem(image: Path) -> str:
+def stem(image: Path) -> str:
+    """The name of a NIfTI file without its ending."""
     return image.name.removesuffix(".gz").removesuffix(".nii")
 
 
-def _label(suffix: str) -> str:
+def label_of(suffix: str) -> str:
+    """The label that the suffix of a mask names, such as gray_matter of `gmseg-manual`."""
     word = suffix.partition("-")[0]
     return STRUCTURES.get(word, word)
 
@@ -138,7 +140,7 @@ def _label(suffix: str) -> str:
 def _mask(folder: Path, image: Path, suffix: str) -> Path:
     """Where the mask of an image is, or should be."""
     beside = folder / "derivatives" / "labels" / image.parent.relative_to(folder)
-    choices = [beside / f"{_stem(image)}_{suffix}{ending}" for ending in ENDINGS]
+    choices = [beside / f"{stem(image)}_{suffix}{ending}" for ending in ENDINGS]
     return next((mask for mask in choices if os.path.lexists(mask)), choices[0])
 
 
