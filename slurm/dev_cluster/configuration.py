@@ -111,9 +111,7 @@ def configuration_files(folder: Path, conf_lines: list[str]) -> dict[str, str]:
         "slurmctld_port": port,
         "slurmdbd_port": port + 1,
         "mariadb_port": port + 2,
-        "first_node_port": port + 3,
-        "last_node_port": port + 2 + len(NODES),
-    }
+    } | {f"{node}_port": port + 3 + number for number, node in enumerate(NODES)}
     texts = {
         file.stem: string.Template(file.read_text()).substitute(values)
         for file in TEMPLATES.glob("*.template")

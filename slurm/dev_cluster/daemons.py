@@ -66,16 +66,29 @@ class Daemons:
 
     def end(self, name: str, patience_s: float = 20) -> None:
         """Ask a daemon to end, wait until it has, and kill it after `patience_s`."""
-        for number, patience in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 5.0)):
-            if (pid := self.pid(name)) is None:
-                return
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-            deadline = time.monotonic() + patience
-            while self.pid(name) and time.monotonic() < deadline:
-                time.sleep(0.05)
+        self._signal(name, signal.SIGTERM, patience_s)
+        self.kill(name)
+
+    def kill(self, name: str) -> None:
+        """Kill a daemon as a crash would, and wait until it has gone.
+
+        Raises
+        ------
+        DevClusterError
+            It is still there 5 s later.
+        """
+        self._signal(name, signal.SIGKILL, patience_s=5)
         if pid := self.pid(name):
             raise DevClusterError(f"{name} (process {pid}) cannot be killed; end it by hand")
+
+    def _signal(self, name: str, number: signal.Signals, patience_s: float) -> None:
+        if (pid := self.pid(name)) is None:
+            return
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+        deadline = time.monotonic() + patience_s
+        while self.pid(name) and time.monotonic() < deadline:
+            time.sleep(0.05)
 
     def _launch(self, daemon: Daemon, environment: dict[str, str]) -> None:
         with self._output(daemon).open("wb") as output:
@@ -135,8 +148,9 @@ def _is_of_job(process: Path, folder: Path, nodes: list[str]) -> bool:
     """Whether a folder of /proc is of a job's process, or of the slurmstepd above it."""
     try:
         program = (process / "exe").readlink().name
-        if program.startswith("slurmstepd"):  # has no environment left, but its slurmd's folder
-            return (process / "cwd").readlink() == folder
+        if program.startswith("slurmstepd"):  # has no environment left, but its slurmd's log
+            logs = {folder / "log" / f"{node}.log" for node in nodes}
+            return any(file.readlink() in logs for file in (process / "fd").iterdir())
         environment = (process / "environ").read_bytes().decode(errors="replace").split("\0")
     except OSError:  # not a process, or gone
         return False

@@ -21,7 +21,7 @@ from configuration import (
     environment,
     write_configuration,
 )
-from daemons import Daemons, DevClusterError, kill_jobs
+from daemons import Daemon, Daemons, DevClusterError, kill_jobs
 
 DEFAULT_FOLDER = Path("/tmp/spine_slurm")
 
@@ -37,6 +37,8 @@ def main() -> int:
         "stop": "end its jobs and daemons, and remove its folder",
         "status": "say which daemons and nodes are up",
         "env": "print the line for the shell that points Slurm's commands to it",
+        "kill": "kill one daemon, as a crash would: slurmctld, or the slurmd of node2",
+        "revive": "start one daemon again, and wait until it answers",
     }.items():
         command = commands.add_parser(name, help=purpose)
         command.add_argument("--folder", type=Path, default=DEFAULT_FOLDER, metavar="DIR")
@@ -46,6 +48,11 @@ def main() -> int:
         default=[],
         metavar="KEY=VALUE",
         help="a line for slurm.conf, in place of the one with that KEY; may be repeated",
+    )
+    for name in ("kill", "revive"):
+        commands.choices[name].add_argument("daemon", help="as `status` names it")
+    commands.choices["kill"].add_argument(
+        "--jobs", action="store_true", help="and what runs on that node, as if it lost its power"
     )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -58,6 +65,10 @@ def main() -> int:
             stop(folder)
         elif options.command == "status":
             return status(folder)
+        elif options.command == "kill":
+            kill(folder, options.daemon, options.jobs)
+        elif options.command == "revive":
+            revive(folder, options.daemon)
         else:
             sys.stdout.write(f"export SLURM_CONF={folder}/slurm.conf\n")
     except DevClusterError as error:
@@ -126,6 +137,34 @@ def status(folder: Path) -> int:
         )
         sys.stdout.write(f"{daemon.name:10s} {said}\n")
     return 0 if all(up) else 1
+
+
+def kill(folder: Path, name: str, jobs: bool) -> None:
+    """Kill a daemon, and with `jobs` all that runs on its node; jobs outlive it otherwise."""
+    daemon = _daemon(folder, name)
+    if jobs and name not in NODES:
+        raise DevClusterError(f"--jobs: {name} is no node; nodes: {', '.join(NODES)}")
+    Daemons(folder).kill(daemon.name)
+    if jobs:
+        kill_jobs(folder, [name])
+    log.info("%s: killed %s%s", folder, name, " and its jobs" if jobs else "")
+
+
+def revive(folder: Path, name: str) -> None:
+    """Start a daemon unless it is alive, and wait until it answers."""
+    daemon = _daemon(folder, name)
+    with locked(folder) as daemons:
+        started = daemons.ensure(daemon, environment(folder))
+    log.info("%s: %s %s", folder, name, "started" if started else "runs already")
+
+
+def _daemon(folder: Path, name: str) -> Daemon:
+    if not (folder / "slurm.conf").exists():
+        raise DevClusterError(f"{folder}: no cluster; start it first")
+    known = {daemon.name: daemon for daemon in daemons_in_order(folder)}
+    if name not in known:
+        raise DevClusterError(f"there is no daemon {name!r}; daemons: {', '.join(known)}")
+    return known[name]
 
 
 @contextmanager

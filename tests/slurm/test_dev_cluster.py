@@ -136,6 +136,38 @@ def test_start_revives_what_has_died_and_nothing_else(slurm_cluster, dev_cluster
     assert "node2      process" in said(dev_cluster("status", slurm_cluster))
 
 
+def test_a_node_that_loses_its_power_takes_its_own_jobs_along_and_no_others(
+    slurm_cluster, dev_cluster, tmp_path
+):
+    on = {}
+    for node in ("node1", "node2"):
+        script = f'echo "$$ $SLURMD_NODENAME" >> {node}; sleep 1000'
+        on[node] = sbatch(script, f"--nodelist={node}", "--no-requeue", folder=tmp_path)
+        wait_until((tmp_path / node).exists, 20)
+    ran = {node: int((tmp_path / node).read_text().split()[0]) for node in on}
+    assert "killed node1 and its jobs" in said(
+        dev_cluster("kill", slurm_cluster, "node1", "--jobs")
+    )
+    assert not Path(f"/proc/{ran['node1']}").exists()
+    assert Path(f"/proc/{ran['node2']}").exists()
+    wait_until(lambda: sacct(on["node1"]) == {on["node1"]: "NODE_FAIL"}, 60)
+    assert "node1 started" in said(dev_cluster("revive", slurm_cluster, "node1"))
+
+    said(dev_cluster("kill", slurm_cluster, "slurmctld"))
+    assert "slurmctld  not running" in said(dev_cluster("status", slurm_cluster), code=1)
+    assert "slurmctld started" in said(dev_cluster("revive", slurm_cluster, "slurmctld"))
+    assert Path(f"/proc/{ran['node2']}").exists()  # a job does not need the controller
+    subprocess.run(["scancel", on["node2"]], check=True)
+    wait_until(lambda: sacct(on["node2"])[on["node2"]].startswith("CANCELLED"), 60)
+
+
+def test_a_daemon_that_there_is_not_cannot_be_killed(slurm_cluster, dev_cluster):
+    assert "daemons: munged" in said(dev_cluster("kill", slurm_cluster, "node9"), code=2)
+    assert "slurmctld is no node" in said(
+        dev_cluster("kill", slurm_cluster, "slurmctld", "--jobs"), code=2
+    )
+
+
 def test_a_second_cluster_dies_is_named_starts_once_and_leaves_nothing_behind(
     slurm_cluster, dev_cluster, new_folder, tmp_path, monkeypatch
 ):
