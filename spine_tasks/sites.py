@@ -111,7 +111,7 @@ class Site:
             A folder's name has a character that a container's bind cannot take.
         """
         if framework in self.apptainer:
-            binds = [word for folder in folders for word in ("--bind", bindable(folder))]
+            binds = [word for folder in folders for word in ("--bind", _bindable(folder))]
             return ["apptainer", "exec", "--nv", *binds, self.apptainer[framework], "python"]
         return [self.python.get(framework, self.launcher_python(framework))]
 
@@ -144,13 +144,6 @@ def load_site(name: str, folder: Path = SITES) -> Site:
     return site
 
 
-def bindable(folder: Path) -> str:
-    """A folder as a container's bind takes it: where `:` and `,` part one from the next."""
-    if ":" in str(folder) or "," in str(folder):
-        raise SiteError(f"{folder}: a container cannot see it, as its name has ':' or ','; move it")
-    return str(folder)
-
-
 def _environment(wheelhouse: str, extra: str) -> list[str]:
     """The lines that make a virtual environment on the node without a network."""
     wanted = f"spine_tasks[{extra}]" if extra else "spine_tasks"
@@ -163,6 +156,13 @@ def _environment(wheelhouse: str, extra: str) -> list[str]:
         "python -m pip install --quiet --no-index "
         f"--find-links {shlex.quote(wheelhouse)} {shlex.quote(wanted)}",
     ]
+
+
+def _bindable(folder: Path) -> str:
+    """A folder as a container's bind takes it: where `:` and `,` part one from the next."""
+    if ":" in str(folder) or "," in str(folder):
+        raise SiteError(f"{folder}: a container cannot see it, as its name has ':' or ','; move it")
+    return str(folder)
 
 
 def _check_type(key: str, value: Any, wanted: Any) -> None:
