@@ -8,6 +8,7 @@ import os
 import time
 
 import numpy as np
+from witness import pace, tell
 
 from spine_tasks import checkpoints
 from spine_tasks.data.cases import cases_of, target
@@ -23,10 +24,15 @@ def train(cell, run):
     saved = checkpoints.load(run.checkpoint)
     epochs_done = saved[1]["epochs_done"] if saved else 0
     run.forget_history_from(epochs_done)
+    tell(cell, "begin", epochs_done, 0)
     for epoch in range(epochs_done, cell.config.epochs):
         time.sleep(float(os.environ.get("TOY_EPOCH_S", "0")))
         run.add_history(epoch=epoch, loss=-epoch / 10, val_dice=epoch / 10, best_epoch=epoch)
+        pace()
+        tell(cell, "step", epoch, 0)
+        tell(cell, "saving", epoch + 1, 0)
         checkpoints.save(run.checkpoint, {"weight": np.ones(1)}, {"epochs_done": epoch + 1})
+        tell(cell, "saved", epoch + 1, 0)
         if run.stop_requested:
             raise Interrupted(f"stopped after epoch {epoch}")
     for case in cases_of(cell, "test", run.folder.parent):
@@ -34,3 +40,4 @@ def train(cell, run):
         mask = load_mask(target(case)[1], image)
         moved = np.roll(mask, cell.config.init == "scratch", axis=0)
         save_mask(run.predictions / f"{case.id}.nii.gz", moved, image)
+    tell(cell, "end")
