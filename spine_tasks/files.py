@@ -1,18 +1,25 @@
 """Files that are old or new after a crash, never half."""
 
+import ctypes
 import errno
 import hashlib
 import json
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from rich.filesize import decimal
+
 from spine_tasks.errors import RunError
 
 log = logging.getLogger(__name__)
+
+RESERVED_AT_ONCE = 1 << 28  # bytes: how exactly what is left can be told
 
 
 @contextmanager
@@ -115,6 +122,67 @@ def sha256(file: Path) -> str:
     """The SHA-256 of a file's bytes, in hex."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_room(folder: Path, bytes_needed: int, what: str) -> None:
+    """Raise unless so many more bytes can be written below `folder` now.
+
+    They are really reserved for a moment, since only that tells what a quota leaves; where the
+    file system cannot reserve, what it says is free has to do.
+
+    Parameters
+    ----------
+    folder
+        It may be still to be made.
+    what
+        What needs the room, as the message names it.
+
+    Raises
+    ------
+    RunError
+        The disk or the user's quota has less, or the folder cannot be written to.
+    """
+    there = next(path for path in (folder, *folder.parents) if path.is_dir())
+    try:
+        free = shutil.disk_usage(there).free
+        if free >= bytes_needed:
+            free = _reservable(there, bytes_needed)
+    except OSError as error:
+        raise _cannot_write(there, error) from error
+    if free < bytes_needed:
+        raise RunError(
+            f"{there}: {what} needs {decimal(bytes_needed)}, and the disk or your quota there has "
+            f"{decimal(free)} left; free some (`python jobs/clean.py --all` removes the "
+            "checkpoints of complete cells), or choose another folder"
+        ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # what it comes down to
+
+
+def _reservable(folder: Path, wanted: int) -> int:
+    """How many of the wanted bytes can be reserved; all of them where that cannot be tried."""
+    reserved = 0
+    with tempfile.TemporaryFile(dir=folder) as file:  # without a name: a kill leaves nothing
+        while reserved < wanted:
+            problem = _fallocate(file.fileno(), reserved, min(RESERVED_AT_ONCE, wanted - reserved))
+            if problem in (errno.ENOSPC, errno.EDQUOT):
+                return reserved
+            if problem in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EFBIG):
+                return wanted
+            if problem not in (0, errno.EINTR):
+                raise OSError(problem, os.strerror(problem))
+            reserved += 0 if problem else RESERVED_AT_ONCE
+    return wanted
+
+
+def _fallocate(descriptor: int, start: int, length: int) -> int:
+    """Reserve a part of a file; return the number of the error, 0 if there was none."""
+    # os.posix_fallocate writes to every block where the file system cannot reserve: slow over a
+    # network, and no answer where writes are cached.
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "fallocate"):  # not Linux
+        return errno.EOPNOTSUPP
+    whole, part = ctypes.c_int, ctypes.c_int64
+    failed = libc.fallocate(whole(descriptor), whole(0), part(start), part(length))
+    return ctypes.get_errno() if failed else 0
 
 
 def _cannot_write(file: Path, error: OSError) -> RunError:
