@@ -32,8 +32,16 @@ class RunError(SpineError):
     """The folder of a run or of an experiment cannot be used as it is."""
 
 
+class NotOwner(SpineError):
+    """Another attempt computes this cell; this one must not touch its folder."""
+
+
 class IncompleteGrid(SpineError):
     """A grid's cells are not all complete."""
+
+
+class MixedResults(SpineError):
+    """A grid's cells were computed with different code or data, so they do not compare."""
 
 
 class Interrupted(Exception):
