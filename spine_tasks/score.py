@@ -14,39 +14,60 @@ from nibabel.affines import voxel_sizes
 from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
-from spine_tasks.data.bids import Case
 from spine_tasks.data.cases import cases_of, target
 from spine_tasks.data.nifti import load_image, load_mask
 from spine_tasks.errors import RunError
-from spine_tasks.files import write_text
+from spine_tasks.files import read_json, sha256, write_json, write_text
 from spine_tasks.metrics.mask_scores import score_masks
 from spine_tasks.run import Run
 from spine_tasks.splits import load_split
 
 COLUMNS = ("person", "subject", "case", "slice", "label", "metric", "value")
 
+Row = tuple[Any, ...]
+
 
 def score(run: Run) -> None:
     """Score a complete run's predictions into its scores.csv.
 
+    The digests of what was scored and of the scores go into scores.json beside it, by which
+    `spoilt` tells a whole file from one that was cut off or changed.
+
     Raises
     ------
     RunError
-        A prediction is missing.
+        A prediction is missing, or is not the one that done.json lists.
     DataError
         A prediction or a reference mask cannot be read.
     """
-    cell = run.cell()
-    person_of = load_split(cell.split).person_of
-    rows = [
-        (person_of[case.subject], case.subject, case.id, *score)
-        for case in cases_of(cell, "test", run.folder.parent)
-        for score in _mask_scores(run, case)
-    ]
-    write_text(run.scores, to_csv(rows))
+    rows = ROWS[run.cell().config.predicts](run)
+    write_text(run.scores, to_csv(list(rows)))
+    write_json(run.scores.with_suffix(".json"), _record(run))
 
 
-def score_mask_files(predicted: Path, reference: Path, label: str) -> Iterator[tuple[Any, ...]]:
+def spoilt(run: Run) -> str | None:
+    """Why a complete run's scores.csv cannot be used and is to be made again; None if it can."""
+    record = run.scores.with_suffix(".json")
+    if not run.scores.exists():
+        return "no scores.csv"
+    try:
+        whole = read_json(record) == _record(run)
+    except (FileNotFoundError, RunError):
+        return "no digest of scores.csv"
+    return None if whole else "scores.csv was cut off, changed, or is of other predictions"
+
+
+def _record(run: Run) -> dict[str, Any]:
+    """What scores.json holds of a scores.csv and the predictions that it was made from."""
+    return {"scores_sha256": sha256(run.scores), "predictions_sha256": _predictions_sha256(run)}
+
+
+def _predictions_sha256(run: Run) -> dict[str, str]:
+    """File name -> SHA-256, as done.json lists the predictions."""
+    return dict(read_json(run.folder / "done.json").get("predictions_sha256", {}))
+
+
+def score_mask_files(predicted: Path, reference: Path, label: str) -> Iterator[Row]:
     """`slice, label, metric, value` for one predicted mask file against its reference."""
     image = load_image(reference)
     truth, found = load_mask(reference, image), load_mask(predicted, image)
@@ -55,7 +76,7 @@ def score_mask_files(predicted: Path, reference: Path, label: str) -> Iterator[t
         yield "" if index is None else index, label, metric, value
 
 
-def to_csv(rows: list[tuple[Any, ...]]) -> str:
+def to_csv(rows: list[Row]) -> str:
     """Rows of scores as the text of a scores.csv; values keep every bit."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -70,12 +91,31 @@ def _slice_axis(affine: NDArray[np.float64]) -> int:
     return int(np.flatnonzero(nearest == 2)[0])
 
 
-def _mask_scores(run: Run, case: Case) -> Iterator[tuple[Any, ...]]:
-    label, reference = target(case)
-    predicted = run.predictions / f"{case.id}.nii.gz"
+def _mask_rows(run: Run) -> Iterator[Row]:
+    cell, digests = run.cell(), _predictions_sha256(run)
+    person_of = load_split(cell.split).person_of
+    for case in cases_of(cell, "test", run.folder.parent):
+        label, reference = target(case)
+        predicted = _checked(run.predictions / f"{case.id}.nii.gz", digests)
+        for row in score_mask_files(predicted, reference, label):
+            yield person_of[case.subject], case.subject, case.id, *row
+
+
+def _no_rows(_run: Run) -> Iterator[Row]:
+    return iter(())
+
+
+ROWS = {"masks": _mask_rows, "nothing": _no_rows}  # `predicts` of a config -> rows of scores.csv
+
+
+def _checked(predicted: Path, digests: dict[str, str]) -> Path:
+    """The prediction, if it is the one that made the run complete."""
+    again = "delete done.json beside its folder and launch the grid again"
     if not predicted.exists():
+        raise RunError(f"{predicted} is missing although the run is complete; {again}")
+    if sha256(predicted) != digests.get(predicted.name):
         raise RunError(
-            f"{predicted} is missing although the run is complete; delete done.json beside it and "
-            "launch the grid again"
+            f"{predicted} is not the file that made the run complete: it does not have the SHA-256 "
+            f"that done.json lists; put it back, or {again}"
         )
-    return score_mask_files(predicted, reference, label)
+    return predicted
