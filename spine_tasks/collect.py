@@ -1,21 +1,24 @@
 """Collect: the runs of an experiment as tables, statistics and figures."""
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from spine_tasks import plots, report, stats
+from spine_tasks import plots, report, stats, versions
 from spine_tasks.cell import Cell
 from spine_tasks.command import launched_parser, run_command
 from spine_tasks.configs import knobs_of
 from spine_tasks.convergence import convergence
-from spine_tasks.errors import IncompleteGrid
+from spine_tasks.data.digest import data_sha256
+from spine_tasks.errors import IncompleteGrid, MixedResults
 from spine_tasks.experiment import Experiment, opened
 from spine_tasks.files import read_json, write_text
 from spine_tasks.run import Run
-from spine_tasks.score import COLUMNS, score
+from spine_tasks.score import COLUMNS, score, spoilt
 from spine_tasks.states import State, states
 
 
@@ -28,6 +31,9 @@ def main() -> None:
     flags.add_argument(
         "--partial", action="store_true", help="look at the cells that are complete so far"
     )
+    flags.add_argument(
+        "--mixed", action="store_true", help="collect cells of different code or data all the same"
+    )
     run_command(lambda: collect(flags.parse_args()))
 
 
@@ -38,12 +44,23 @@ def collect(asked: argparse.Namespace) -> None:
     ------
     IncompleteGrid
         Cells are not complete and a partial view was not asked for, or none is.
+    MixedResults
+        Cells were computed with different code or data, and that was not asked for.
     """
     experiment = opened(asked.grid, asked.results)
     complete = _complete(experiment, asked.partial)
-    for cell in complete:
-        if not experiment.run(cell).scores.exists():
-            score(experiment.run(cell))
+    done = {cell.id: read_json(experiment.run(cell).folder / "done.json") for cell in complete}
+    again = [cell for cell in complete if spoilt(experiment.run(cell))]
+    mixed = versions.mixed(complete, done) + _other_data(experiment, again, done)
+    if mixed and not asked.mixed:
+        raise MixedResults(
+            f"{experiment.name}: its complete cells cannot be compared as they are\n"
+            + "\n".join(mixed)
+            + "\ndelete the folders of the cells to compute anew, check out the code that the "
+            "others have and launch the grid again; or give --mixed to collect all the same, which "
+            "the report and runs.csv then say"
+        )
+    _score_again(experiment, again)
     arms = [cell for cell in complete if cell.arm]
     scores = {cell.id: _cases(experiment.run(cell), cell) for cell in complete}
     cases = pd.concat([scores[cell.id] for cell in arms], ignore_index=True)
@@ -53,7 +70,10 @@ def collect(asked: argparse.Namespace) -> None:
     compared = stats.comparisons(cases, baseline) if baseline is not None else pd.DataFrame()
     tables = {
         "runs": pd.DataFrame(
-            [_run_row(experiment.run(cell), cell, scores[cell.id]) for cell in complete]
+            [
+                _run_row(experiment.run(cell), cell, scores[cell.id], done[cell.id])
+                for cell in complete
+            ]
         ),
         "cases": cases,
         "summary": summary,
@@ -64,17 +84,17 @@ def collect(asked: argparse.Namespace) -> None:
     for name, table in tables.items():
         write_text(experiment.folder / f"{name}.csv", table.to_csv(index=False))
     _draw(experiment.folder, cases, histories, baseline)
-    report.show(experiment, tables, len(arms))
+    report.show(experiment, tables, len(arms), [*versions.summary(complete, done)], mixed)
 
 
 def _complete(experiment: Experiment, partial: bool) -> list[Cell]:
     found = states(experiment.folder, experiment.everything)
     missing = [cell for cell in experiment.cells if found[cell.id].kind != "complete"]
     if missing and not partial:
-        listed = "\n".join(f"  {_named(cell, found[cell.id])}" for cell in missing)
+        named = "\n".join(f"  {_named(cell, found[cell.id])}" for cell in missing)
         raise IncompleteGrid(
             f"{experiment.name}: {len(missing)} of {len(experiment.cells)} cells are not "
-            f"complete:\n{listed}\nlaunch the grid again to finish them, or look with --partial"
+            f"complete:\n{named}\nlaunch the grid again to finish them, or look with --partial"
         )
     complete = [cell for cell in experiment.everything if found[cell.id].kind == "complete"]
     if not any(cell.arm for cell in complete):
@@ -84,6 +104,32 @@ def _complete(experiment: Experiment, partial: bool) -> list[Cell]:
 
 def _named(cell: Cell, state: State) -> str:
     return f"{cell.id} ({cell.arm_name}): {state.kind} {state.why}".rstrip()
+
+
+def _other_data(
+    experiment: Experiment, again: Sequence[Cell], done: dict[str, dict[str, Any]]
+) -> list[str]:
+    """Which cells would be scored anew against other data than they were trained on."""
+    changed = [
+        cell.id
+        for cell in again
+        if (before := done[cell.id].get("data_sha256"))
+        and before != data_sha256(cell, experiment.folder)
+    ]
+    what = "data that changed since they were computed, against which these are to be scored"
+    return [f"{what}:\n  {versions.cells_listed(changed)}"] if changed else []
+
+
+def _score_again(experiment: Experiment, again: Sequence[Cell]) -> None:
+    """Make the scores anew that are missing or spoilt, and say so in one line."""
+    reasons: dict[str, list[str]] = {}
+    for cell in again:
+        run = experiment.run(cell)
+        reasons.setdefault(spoilt(run) or "", []).append(cell.id)
+        score(run)
+    told = (f"{versions.cells_listed(ids)}: {why}" for why, ids in reasons.items())
+    if again:
+        sys.stderr.write(f"scored again from the predictions: {'; '.join(told)}\n")
 
 
 def _cases(run: Run, cell: Cell) -> pd.DataFrame:
@@ -99,9 +145,8 @@ def _history(run: Run, cell: Cell) -> pd.DataFrame:
     return pd.DataFrame(run.history()).assign(arm=cell.arm_name, fold=cell.fold, seed=cell.seed)
 
 
-def _run_row(run: Run, cell: Cell, cases: pd.DataFrame) -> dict[str, Any]:
-    """Knobs, seed, fold, every metric's mean over persons, time and commit of one run."""
-    done = read_json(run.folder / "done.json")
+def _run_row(run: Run, cell: Cell, cases: pd.DataFrame, done: dict[str, Any]) -> dict[str, Any]:
+    """Knobs, seed, fold, every metric's mean over persons, time, code and data of one run."""
     people = stats.by_person(cases)
     if people["label"].nunique() > 1:  # one column each: a mean over labels would have no name
         people["metric"] = people["label"] + "_" + people["metric"]
@@ -121,8 +166,9 @@ def _run_row(run: Run, cell: Cell, cases: pd.DataFrame) -> dict[str, Any]:
         "attempts": sum(record["event"] == "started" for record in run.attempts()),
         "seconds": sum(record.get("seconds", 0.0) for record in run.attempts()),
         "time": done["time"],
-        "commit": done["commit"],
-        "code_sha256": done["code_sha256"],
+        "commit": done.get("commit"),
+        "code_sha256": " ".join(versions.codes(done)),  # several if attempts had different code
+        "data_sha256": done.get("data_sha256"),
     }
 
 

@@ -1,6 +1,6 @@
 """What collect prints: the main tables, and in words what they show."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -19,7 +19,13 @@ ALPHA = 0.05
 Tables = dict[str, pd.DataFrame]
 
 
-def show(experiment: Experiment, tables: Tables, complete: int) -> None:
+def show(
+    experiment: Experiment,
+    tables: Tables,
+    complete: int,
+    computed_with: Sequence[str],
+    mixed: Sequence[str],
+) -> None:
     """Print an experiment's tables.
 
     Parameters
@@ -29,6 +35,10 @@ def show(experiment: Experiment, tables: Tables, complete: int) -> None:
         `convergence`.
     complete
         How many of the grid's cells the tables hold.
+    computed_with
+        Lines that say with which code and data.
+    mixed
+        What of that differs between cells, a paragraph each; empty where nothing does.
     """
     terminal = Console()
     console = terminal if terminal.is_terminal else Console(width=120)
@@ -47,11 +57,15 @@ def show(experiment: Experiment, tables: Tables, complete: int) -> None:
         console.print(_convergence(tables["convergence"]))
         for sentence in conclusions(compared, tables["convergence"]):
             console.print(sentence, markup=False, highlight=False)
-    if tables["runs"]["code_sha256"].nunique() > 1:
-        console.print(
-            "[red]runs of several versions of the code are mixed here; see runs.csv[/red]"
-        )
-    console.print(f"\ntables and figures: {experiment.folder}", soft_wrap=True, highlight=False)
+    if mixed:
+        console.print("\n[bold red]these cells were not computed alike (see runs.csv)[/bold red]")
+    for paragraph in mixed:
+        console.print(paragraph, markup=False, highlight=False, soft_wrap=True)
+    runs = tables["runs"]
+    console.print(f"\n{len(runs)} runs in {runs['attempts'].sum()} attempts", highlight=False)
+    for line in computed_with:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"tables and figures: {experiment.folder}", soft_wrap=True, highlight=False)
 
 
 def conclusions(compared: list[dict[str, Any]], speed: pd.DataFrame) -> Iterator[str]:

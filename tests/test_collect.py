@@ -1,6 +1,7 @@
 """The tables of a grid: nothing missing unseen, nothing undefined averaged away."""
 
 import math
+import re
 import shutil
 from argparse import Namespace
 
@@ -12,8 +13,9 @@ from making import command
 
 from spine_tasks import collect as under_test
 from spine_tasks.configs import defaults_of
-from spine_tasks.errors import ConfigError, IncompleteGrid, RunError
+from spine_tasks.errors import ConfigError, IncompleteGrid, MixedResults, RunError
 from spine_tasks.experiment import opened
+from spine_tasks.files import read_json, sha256, write_json
 from spine_tasks.score import score_mask_files, to_csv
 from spine_tasks.splits import load_split
 
@@ -27,9 +29,20 @@ def collect(results, *flags):
     return answer
 
 
-def collect_here(results, partial=False):
+def collect_here(results, partial=False, mixed=False):
     """The same in this process, for what is refused."""
-    under_test.collect(Namespace(grid="gm_transfer", results=results, partial=partial))
+    under_test.collect(Namespace(grid="gm_transfer", results=results, partial=partial, mixed=mixed))
+
+
+def change(run, **details):
+    """Write other details into a run's done.json."""
+    file = run.folder / "done.json"
+    write_json(file, read_json(file) | details)
+
+
+def code_of(run):
+    """The digest of the code that a run was computed with."""
+    return read_json(run.folder / "done.json")["code_sha256"]
 
 
 def table(results, name):
@@ -71,6 +84,9 @@ def test_runs_has_a_row_a_cell_with_every_knob_and_metric(collected_once):
     assert set(runs["attempts"]) == {1}
     assert runs["cell"].is_unique
     assert (runs["seconds"] > 0).all()
+    assert runs["code_sha256"].nunique() == 1
+    assert runs["code_sha256"].str.fullmatch("[0-9a-f]{64}").all()
+    assert runs["data_sha256"].nunique() == 2  # the needed cell reads another split
 
 
 def test_scores_are_those_of_the_masks(collected_once):
@@ -130,6 +146,73 @@ def test_what_was_never_launched_is_refused(tmp_path):
         collect_here(tmp_path)
 
 
+def test_the_versions_are_said(collected_once):
+    printed = collected_once[1].stdout
+    assert "5 runs in 5 attempts" in printed
+    (line,) = (line for line in printed.splitlines() if line.startswith("code "))
+    code = table(collected_once[0], "runs")["code_sha256"][0]
+    assert line.startswith(f"code {code[:8]} (commit ")
+    assert all(f"({split})" in line for split in ("gm_phantom", "gm_phantom_adult"))
+    assert "not computed alike" not in printed
+
+
+def test_cells_of_different_code_are_refused_and_named(complete, run):
+    before = code_of(run)
+    change(run, code_sha256="c" * 64, commit="fedcba9876543210")
+    change(run, code_sha256_of_attempts=["c" * 64])
+    with pytest.raises(MixedResults) as refused:
+        collect_here(complete)
+    said = str(refused.value)
+    assert f"cccccccc (commit fedcba9): 1 cell, {run.folder.name}" in said
+    assert re.search(rf"{before[:8]} .*: 4 cells, ", said)
+    assert "--mixed" in said
+    assert not list(complete.glob("gm_transfer/*.csv"))
+
+
+def test_cells_of_different_data_are_refused_and_named(complete, run):
+    change(run, data_sha256="d" * 64)
+    with pytest.raises(
+        MixedResults, match=rf"data of gm_phantom:[^$]*dddddddd: 1 cell, {run.folder.name}"
+    ):
+        collect_here(complete)
+
+
+def test_mixed_cells_are_collected_on_request_and_said(complete, run, capsys):
+    code = code_of(run)
+    change(run, code_sha256_of_attempts=["c" * 64, code])
+    collect_here(complete, mixed=True)
+    printed = capsys.readouterr().out
+    assert "these cells were not computed alike (see runs.csv)" in printed
+    assert f"cccccccc then {code[:8]}" in printed
+    runs = table(complete, "runs").set_index("cell")
+    assert runs.loc[run.folder.name, "code_sha256"] == f"{'c' * 64} {code}"
+    assert runs["code_sha256"].nunique() == 2
+
+
+def test_spoilt_scores_are_made_again_and_that_is_said_in_a_line(complete, run, capsys):
+    whole = run.scores.read_bytes()
+    run.scores.write_bytes(b"".join(whole.splitlines(keepends=True)[:-7]))
+    collect_here(complete)
+    assert run.scores.read_bytes() == whole
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("scored again from the predictions: 1 cell, ")
+    assert run.folder.name in line
+
+
+def test_scores_are_not_made_again_against_data_that_changed(complete, run, data):
+    (mask,) = data.rglob(f"{TEST[0]}_T2starw_gmseg-manual.nii.gz")
+    before = mask.read_bytes()
+    run.scores.unlink()
+    mask.write_bytes(before[:-1] + b"x")
+    try:
+        with pytest.raises(MixedResults, match="changed since they were computed") as refused:
+            collect_here(complete)
+    finally:
+        mask.write_bytes(before)
+    assert f"1 cell, {run.folder.name}" in str(refused.value)
+    collect_here(complete)
+
+
 def test_scores_are_derived_and_made_again_and_the_tables_stay_the_same(collected_once, tmp_path):
     results = tmp_path / "results"
     shutil.copytree(collected_once[0], results)
@@ -156,7 +239,7 @@ def partial(launched_once, tmp_path_factory):
     image = nib.load(mask)
     empty = np.zeros(image.shape, np.uint8)
     nib.Nifti1Image(empty, image.affine, image.header).to_filename(mask)
-    spoilt.scores.unlink()
+    change(spoilt, predictions_sha256={file.name: sha256(file) for file in mask.parent.iterdir()})
     answer = collect(results, "--partial")
     assert answer.returncode == 0, answer.stderr
     return results, answer
