@@ -1,6 +1,6 @@
 """Which code and data complete cells were computed with: one version of each, or it is said."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,9 @@ from typing import Any
 from spine_tasks.cell import Cell
 from spine_tasks.command import listed
 from spine_tasks.data.digest import selection
-from spine_tasks.environment import code_sha256
+from spine_tasks.environment import code_sha256, codes_of_attempts
+from spine_tasks.files import read_json
+from spine_tasks.run import Run
 from spine_tasks.splits import load_split
 
 Done = Mapping[str, dict[str, Any]]  # cell id -> its done.json
@@ -67,6 +69,24 @@ def summary(cells: Sequence[Cell], done: Done) -> Iterator[str]:
         )
 
 
+def other_code(runs: Iterable[Run], code: str) -> str | None:
+    """What a launch warns of: cells that were computed or begun with other code than its own.
+
+    Parameters
+    ----------
+    runs
+        Of an experiment, complete or not.
+    code
+        The digest of the launch's code.
+    """
+    if ids := [run.folder.name for run in runs if set(_codes_of(run)) - {code}]:
+        return (
+            f"{cells_listed(ids)}: computed or begun with other code than this launch's "
+            f"{code[:8]}; collect will not compare them with its cells without --mixed"
+        )
+    return None
+
+
 def cells_listed(ids: Sequence[str]) -> str:
     """How many cells, and the first of them.
 
@@ -99,6 +119,14 @@ def _mixed_data(cells: Sequence[Cell], done: Done) -> Iterator[str]:
         if len(groups) > 1:
             names = {version: _version(version, {}) for version in groups}
             yield _paragraph(f"different data of {_name(same_files[0])}", names, groups)
+
+
+def _codes_of(run: Run) -> Version:
+    """The code of a complete run, or of a run's checkpoint; empty without either."""
+    if run.complete:
+        return codes(read_json(run.folder / "done.json"))
+    begun = run.saved_ns() is not None
+    return tuple(codes_of_attempts(run.attempts())) if begun else ()
 
 
 def _grouped(versions: dict[str, Version]) -> Groups:

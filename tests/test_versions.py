@@ -1,10 +1,11 @@
 """Cells that were computed with different code or data are told apart, and only those."""
 
 import pytest
-from making import cell
+from making import cell, run_folder
 
 from spine_tasks.environment import code_sha256
-from spine_tasks.versions import codes, mixed, summary
+from spine_tasks.files import write_json
+from spine_tasks.versions import codes, mixed, other_code, summary
 
 CELLS = [cell(seed=seed) for seed in range(3)]
 COMMIT = "0123456789abcdef"
@@ -88,3 +89,16 @@ def test_a_task_that_reads_no_data_is_not_silent():
 def test_the_codes_of_a_run_are_in_order_and_once():
     assert codes({"code_sha256": "b", "code_sha256_of_attempts": ["a", "b"]}) == ("a", "b")
     assert codes({"code_sha256": "b", "code_sha256_of_attempts": []}) == ("b",)
+
+
+def test_a_launch_is_told_of_cells_that_other_code_computed_or_began(tmp_path):
+    complete, begun, failed, new = (run_folder(tmp_path, cell(seed=seed)) for seed in range(4))
+    write_json(complete.folder / "done.json", by("b"))
+    for one in (begun, failed):
+        one.record_attempt("started", code_sha256="b" * 64, saved_ns=None)
+    write_json(begun.checkpoint / "last", 0)
+    runs = [complete, begun, failed, new]
+    assert other_code(runs, "b" * 64) is None
+    said = other_code(runs, "a" * 64)
+    assert said.startswith(f"2 cells, {complete.folder.name}, {begun.folder.name}: computed or")
+    assert "this launch's aaaaaaaa" in said
