@@ -46,11 +46,13 @@ def table(experiment: Experiment, found: dict[str, State]) -> Group:
 
 
 def _reasons(found: dict[str, State]) -> Iterator[str]:
-    """Each reason once, with the cells it holds for."""
+    """Each reason once, with the cells it holds for; of a failure its cause and remedy too."""
     cells: dict[tuple[Kind, str], list[str]] = {}
     for cell, state in found.items():
         if state.why and state.kind != "complete":
-            cells.setdefault((state.kind, state.why), []).append(cell[-8:])
+            why = f"{state.cause.kind}: {state.why}" if state.cause else state.why
+            remedy = f"\n  {state.cause.remedy}" if state.cause else ""
+            cells.setdefault((state.kind, why + remedy), []).append(cell[-8:])
     for (kind, why), names in cells.items():
         yield f"[{COLOURS[kind]}]{kind}[/] {listed(names)}: {escape(why)}"
 
@@ -65,6 +67,8 @@ def as_json(experiment: Experiment, found: dict[str, State]) -> list[dict[str, A
             "seed": cell.seed,
             "state": found[cell.id].kind,
             "why": found[cell.id].why,
+            "cause": cause.kind if (cause := found[cell.id].cause) else None,
+            "remedy": cause.remedy if cause else None,
         }
         for cell in experiment.everything
         if cell.id in found

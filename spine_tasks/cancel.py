@@ -3,14 +3,16 @@
 import argparse
 import os
 import signal
-import subprocess
+import socket
 import sys
 
+from spine_tasks import slurm
 from spine_tasks.command import launched_parser, run_command
-from spine_tasks.errors import SiteError
 from spine_tasks.experiment import Experiment, opened
 from spine_tasks.local import launcher
-from spine_tasks.states import job_cells, queued
+from spine_tasks.submissions import submissions
+
+MOST_AT_ONCE = 1000  # jobs named to one scancel
 
 
 def main() -> None:
@@ -32,9 +34,11 @@ def cancel(asked: argparse.Namespace) -> None:
     """
     experiment = opened(asked.grid, asked.results)
     stopped = [f"{_cancel_jobs(experiment)} jobs cancelled"]
-    if (here := launcher(experiment)) is not None:
-        os.kill(here["pid"], signal.SIGTERM)  # it stops its workers, as on Ctrl-C
-        stopped.append(f"process {here['pid']} on this machine asked to stop")
+    if (by := launcher(experiment)) is not None and by["host"] == socket.gethostname():
+        os.kill(by["pid"], signal.SIGTERM)  # it stops its workers, as on Ctrl-C
+        stopped.append(f"process {by['pid']} on this machine asked to stop")
+    elif by is not None:
+        stopped.append(f"process {by['pid']} on {by['host']} goes on: cancel it there")
     sys.stdout.write(
         f"{experiment.name}: {', '.join(stopped)}; launch it again with the same settings to "
         "continue\n"
@@ -42,11 +46,11 @@ def cancel(asked: argparse.Namespace) -> None:
 
 
 def _cancel_jobs(experiment: Experiment) -> int:
-    under_way = queued(experiment.folder)
-    jobs = [job for job, cell in job_cells(experiment.folder).items() if cell in under_way]
-    if not jobs:
+    """Cancel what the queue has of the experiment; return how many array tasks that were."""
+    names = {one.name for one in submissions(experiment.folder)}
+    if not names or not slurm.installed():
         return 0
-    answer = subprocess.run(["scancel", *jobs], capture_output=True, text=True, check=False)
-    if answer.returncode:
-        raise SiteError(f"scancel of {' '.join(jobs)}: {answer.stderr.strip()}")
+    jobs = [task.job for task in slurm.queue() if task.name in names]
+    for at in range(0, len(jobs), MOST_AT_ONCE):
+        slurm.ask("scancel", *jobs[at : at + MOST_AT_ONCE])
     return len(jobs)

@@ -22,10 +22,11 @@ class Resources:
     mem_gb: float = 8.0
     time: str = "02:00:00"  # wall time of one attempt, as Slurm writes it
     checkpoint_s: float = 300.0  # between checkpoints: the most work that a kill can cost
+    pack: int = 1  # cells of one array task, side by side on its GPUs; the rest is asked for each
 
     def __post_init__(self) -> None:
         """Check types and ranges before a scheduler does it in its own words."""
-        for name, least in (("gpus", 0), ("cpus", 1)):
+        for name, least in (("gpus", 0), ("cpus", 1), ("pack", 1)):
             value = getattr(self, name)
             if type(value) is not int or value < least:
                 raise ConfigError(

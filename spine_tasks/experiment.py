@@ -1,5 +1,6 @@
 """An experiment: a grid as it was launched under a name, its folder and its cells."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def opened(name: str, results: Path) -> Experiment:
     return Experiment(name, folder, grid, *expand(grid))
 
 
-def create(experiment: Experiment, cells: list[Cell]) -> None:
+def create(experiment: Experiment, cells: Sequence[Cell]) -> None:
     """Write grid.yaml and the folders of some cells; what is there already stays as it is.
 
     Raises
@@ -81,7 +82,6 @@ def create(experiment: Experiment, cells: list[Cell]) -> None:
         write_text(experiment.folder / GRID_FILE, text)
     for cell in cells:
         experiment.run(cell).create(cell)
-        experiment.run(cell).cell()  # what a worker will read
 
 
 def _check_same(name: str, launched: Grid, asked: Grid) -> None:

@@ -5,22 +5,21 @@ Meant for a laptop or a workstation, and for the demo; larger work belongs on Sl
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spine_tasks.causes import stopped
 from spine_tasks.cell import Cell
 from spine_tasks.environment import gpu_names
-from spine_tasks.errors import RunError
 from spine_tasks.experiment import Experiment
-from spine_tasks.files import read_json, write_json
-from spine_tasks.states import alive
-from spine_tasks.supervise import start_worker
+from spine_tasks.lock import held, holder
+from spine_tasks.run import Run
+from spine_tasks.supervise import recorded, start_worker
 
 LAUNCHER = "launcher.json"  # in an experiment's folder, while it is run on this machine
 POLL_S = 0.5
@@ -59,17 +58,23 @@ def available_gb() -> float:
 
 
 def run_here(
-    experiment: Experiment, cells: Sequence[Cell], watch: Callable[[], None]
+    experiment: Experiment,
+    cells: Sequence[Cell],
+    watch: Callable[[], None],
+    variables: dict[str, str] | None = None,
 ) -> dict[str, int]:
     """Run the cells; return the exit code of each that was started, by cell id.
 
     A cell that another one needs must stand before it. A cell whose needed cell did not become
-    complete is not started. On Ctrl-C the workers are asked to stop, and save.
+    complete is not started, nor is any new one after the same error in several. On Ctrl-C the
+    workers are asked to stop, and save.
 
     Parameters
     ----------
     watch
         Called several times a second, to show how far everything is.
+    variables
+        Environment of the workers, beside this process's own.
 
     Raises
     ------
@@ -81,12 +86,12 @@ def run_here(
     gpus = len(gpu_names()) if any(cell.resources.gpus for cell in cells) else 0
     at_once = capacity(cells, gpus)
     waiting, running, ended = list(cells), Workers(), dict[str, int]()
-    with _alone(experiment), _stopping(running):
+    with _alone(experiment) as still_mine, _stopping(running):
         while waiting or running:
             for cell in _ready(experiment, waiting)[: at_once - len(running)]:
                 waiting.remove(cell)
-                running[cell.id] = _start(experiment, cell, running, gpus)
-            for cell_id, code in _reap(running).items():
+                running[cell.id] = _start(experiment, cell, running, gpus, variables or {})
+            for cell_id, code in _reap(experiment, running).items():
                 if code == os.EX_TEMPFAIL:  # somebody asked this one worker to stop
                     waiting.insert(0, next(cell for cell in cells if cell.id == cell_id))
                 else:
@@ -94,31 +99,23 @@ def run_here(
             if not running and not _ready(experiment, waiting):
                 break  # what is left needs a cell that failed
             watch()
+            still_mine()
             time.sleep(POLL_S)
     return ended
 
 
+def _alone(experiment: Experiment) -> AbstractContextManager[Callable[[], None]]:
+    """Refuse to run an experiment that another launcher is running."""
+    return held(
+        experiment.folder / LAUNCHER,
+        f"{experiment.name} is being run here by process {{pid}} on {{host}}; watch it by "
+        f"jobs/status.py --grid {experiment.name} --watch, or stop it by jobs/cancel.py",
+    )
+
+
 def launcher(experiment: Experiment) -> dict[str, Any] | None:
-    """The process (`host`, `pid`) that runs this experiment on this machine now, if one does."""
-    file = experiment.folder / LAUNCHER
-    record = read_json(file) if file.exists() else None
-    return record if record and alive(record, "launch") else None
-
-
-@contextmanager
-def _alone(experiment: Experiment) -> Iterator[None]:
-    """Refuse to run an experiment that another launcher is running on this machine."""
-    if (other := launcher(experiment)) is not None:
-        raise RunError(
-            f"{experiment.name} is being run here by process {other['pid']}; watch it by "
-            f"jobs/status.py --grid {experiment.name} --watch, or stop it by jobs/cancel.py"
-        )
-    file = experiment.folder / LAUNCHER
-    write_json(file, {"host": socket.gethostname(), "pid": os.getpid()})
-    try:
-        yield
-    finally:
-        file.unlink(missing_ok=True)
+    """The process (`host`, `pid`) that runs this experiment without Slurm now, if one does."""
+    return holder(experiment.folder / LAUNCHER)
 
 
 @contextmanager
@@ -139,7 +136,9 @@ def _stopping(running: Workers) -> Iterator[None]:
 
 
 def _ready(experiment: Experiment, waiting: list[Cell]) -> list[Cell]:
-    """The cells whose needed cells are complete."""
+    """The cells that can start: those whose needed cells are complete, until a general stop."""
+    if stopped(experiment.folder) is not None:
+        waiting = [cell for cell in waiting if experiment.run(cell).attempts()]
     return [
         cell
         for cell in waiting
@@ -147,17 +146,21 @@ def _ready(experiment: Experiment, waiting: list[Cell]) -> list[Cell]:
     ]
 
 
-def _start(experiment: Experiment, cell: Cell, running: Workers, gpus: int) -> Worker:
+def _start(
+    experiment: Experiment, cell: Cell, running: Workers, gpus: int, variables: dict[str, str]
+) -> Worker:
     taken = {gpu for worker in running.values() for gpu in worker.gpus}
     free = [gpu for gpu in range(gpus) if gpu not in taken]
     own = tuple(free[: cell.resources.gpus])
-    variables = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, own))}
+    variables = variables | {"CUDA_VISIBLE_DEVICES": ",".join(map(str, own))}
     return Worker(start_worker(experiment.run(cell).folder, variables=variables), own)
 
 
-def _reap(running: Workers) -> dict[str, int]:
-    codes = {cell: worker.process.poll() for cell, worker in running.items()}
-    ended = {cell: code for cell, code in codes.items() if code is not None}
-    for cell in ended:
-        del running[cell]
-    return ended
+def _reap(experiment: Experiment, running: Workers) -> dict[str, int]:
+    """The exit codes of the workers that have ended, by cell id; they are taken from `running`."""
+    polled = {cell: worker.process.poll() for cell, worker in running.items()}
+    ended = {cell: code for cell, code in polled.items() if code is not None}
+    return {
+        cell: recorded(Run(experiment.folder / cell), running.pop(cell).process.pid, code)
+        for cell, code in ended.items()
+    }

@@ -4,6 +4,7 @@ State is derived from these files and never stored beside them: a run is complet
 exists, which is written last.
 """
 
+import logging
 import os
 import signal
 import socket
@@ -13,9 +14,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from spine_tasks import owner, slurm
 from spine_tasks.cell import Cell
-from spine_tasks.errors import RunError
+from spine_tasks.errors import ConfigError, RunError
 from spine_tasks.files import append_line, read_json, read_lines, sha256, write_json, write_lines
+
+log = logging.getLogger(__name__)
 
 
 class Run:
@@ -24,6 +28,7 @@ class Run:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.stop_requested = False
+        self._owner: owner.Owner | None = None
 
     @property
     def checkpoint(self) -> Path:
@@ -61,7 +66,13 @@ class Run:
         file = self.folder / "cell.json"
         if not file.exists():
             raise RunError(f"{self.folder} is not a run's folder: it has no cell.json")
-        cell = Cell.from_dict(read_json(file))
+        try:
+            cell = Cell.from_dict(read_json(file))
+        except (ConfigError, KeyError, TypeError) as error:
+            raise RunError(
+                f"{file} was written by a version with other knobs or fields ({error}); use that "
+                "version, or launch the grid again under another --name"
+            ) from error
         if cell.id != self.folder.name:
             raise RunError(
                 f"{file} describes the cell {cell.id}, not {self.folder.name}: it was edited, or "
@@ -70,9 +81,33 @@ class Run:
         return cell
 
     def create(self, cell: Cell) -> None:
-        """Write the folder's cell.json unless it is there."""
-        if not (self.folder / "cell.json").exists():
-            write_json(self.folder / "cell.json", cell.to_dict() | {"id": cell.id})
+        """Write the folder's cell.json; one that is there may only differ in what is asked for.
+
+        Raises
+        ------
+        RunError
+            A cell.json that is there was changed by hand, or is of an older version.
+        """
+        file = self.folder / "cell.json"
+        if not file.exists() or self.cell() != cell:
+            # Without waiting for the disk: a lost one is written again by the next launch.
+            write_json(file, cell.to_dict() | {"id": cell.id}, durable=False)
+
+    def own(self) -> None:
+        """Make this process the one that computes the cell, and end it when another takes over.
+
+        Raises
+        ------
+        NotOwner
+            Another attempt is alive.
+        """
+        self._owner = owner.claim(self.folder, self.attempts())
+        owner.watch(self.folder, self._owner)
+
+    def saved_ns(self) -> int | None:
+        """When the newest checkpoint was written, in ns by its file's clock; None without one."""
+        times = [file.stat().st_mtime_ns for file in self.checkpoint.glob("*") if file.is_file()]
+        return max(times, default=None)
 
     def needed(self) -> "Run":
         """The run of the cell that this one starts from.
@@ -103,10 +138,12 @@ class Run:
 
     def record_attempt(self, event: str, **details: Any) -> None:
         """Append what happened to attempts.jsonl, with time, process and Slurm job."""
+        host = socket.gethostname()
         append_line(
             self.folder / "attempts.jsonl",
-            {"time": now(), "event": event, "host": socket.gethostname(), "pid": os.getpid()}
-            | {"job_id": slurm_job_id(), "restart": os.environ.get("SLURM_RESTART_COUNT", "0")}
+            {"time": now(), "event": event, "host": host, "pid": os.getpid()}
+            | {"job_id": slurm.this_job(), "restart": slurm.restart_count()}
+            | {"node": os.environ.get("SLURMD_NODENAME", host)}
             | details,
         )
 
@@ -119,21 +156,36 @@ class Run:
         append_line(self.folder / "history.jsonl", values)
 
     def history(self) -> list[dict[str, Any]]:
-        """One record an epoch, oldest first."""
-        return read_lines(self.folder / "history.jsonl")
+        """One record an epoch, oldest first.
+
+        Of an epoch that was trained twice, by an attempt that was taken over and by the one that
+        took over, the later record counts.
+        """
+        records = {record["epoch"]: record for record in read_lines(self.folder / "history.jsonl")}
+        return [records[epoch] for epoch in sorted(records)]
 
     def forget_history_from(self, epoch: int) -> None:
         """Drop the records of epochs that a resumed attempt will train again."""
-        history = self.history()
-        kept = [record for record in history if record["epoch"] < epoch]
-        if len(kept) < len(history):
+        written = read_lines(self.folder / "history.jsonl")
+        kept = [record for record in self.history() if record["epoch"] < epoch]
+        if len(kept) < len(written):
             write_lines(self.folder / "history.jsonl", kept)
 
     def finish(self, **details: Any) -> None:
-        """Write done.json: every prediction is on disk."""
+        """Write done.json: every prediction is on disk.
+
+        Raises
+        ------
+        RunError
+            There is none although the task makes predictions.
+        NotOwner
+            Another attempt took over.
+        """
         digests = {file.name: sha256(file) for file in self._prediction_files()}
-        if not digests:
+        if not digests and self.cell().config.predicts != "nothing":
             raise RunError(f"{self.predictions}: the task wrote no prediction")
+        if self._owner is not None:
+            owner.check(self.folder, self._owner)
         write_json(
             self.folder / "done.json", {"time": now(), "predictions_sha256": digests} | details
         )
@@ -145,10 +197,3 @@ class Run:
 def now() -> str:
     """The time in UTC, to the second, as ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def slurm_job_id() -> str | None:
-    """The Slurm job that this process is in, `123` or `123_4` in an array; None outside Slurm."""
-    if "SLURM_ARRAY_JOB_ID" in os.environ:
-        return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-    return os.environ.get("SLURM_JOB_ID")

@@ -1,23 +1,21 @@
 """The state of each cell, derived from its folder and from Slurm's queue; never stored."""
 
-import getpass
-import os
-import shutil
-import socket
-import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from spine_tasks import slurm
+from spine_tasks.causes import Cause, cause_of_death, of_record, slurm_ends
 from spine_tasks.cell import Cell
-from spine_tasks.errors import SiteError
-from spine_tasks.files import read_lines
+from spine_tasks.owner import alive
 from spine_tasks.run import Run
+from spine_tasks.submissions import Submission, folder_of, submissions
 
 Kind = Literal["new", "waiting", "running", "interrupted", "failed", "complete"]
 UNDER_WAY: tuple[Kind, ...] = ("waiting", "running")
-SUBMISSIONS = "submissions.jsonl"  # in an experiment's folder: which job computes which cell
+RUNNING = ("RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT")
+LOG_TAIL = 8192  # bytes of a log that may hold Slurm's last words
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,9 @@ class State:
 
     kind: Kind
     why: str = ""
-    job: str | None = None  # the Slurm job that waits or runs, `123` or `123_4`
+    job: str | None = None  # the Slurm job that waits or runs, `123_4`
+    cause: Cause | None = None  # of a failure
+    cancelled: bool = False  # by somebody, so that only somebody starts it again
 
 
 def states(folder: Path, cells: Iterable[Cell]) -> dict[str, State]:
@@ -36,15 +36,24 @@ def states(folder: Path, cells: Iterable[Cell]) -> dict[str, State]:
     ----------
     folder
         The experiment's folder, `results/<name>/`.
+
+    Raises
+    ------
+    SiteError
+        Slurm does not answer, so that what is under way is unknown.
     """
     ids = [cell.id for cell in cells]
     unfinished = [cell for cell in ids if not (folder / cell / "done.json").exists()]
-    queue = queued(folder) if unfinished else {}
     found = dict.fromkeys(ids, State("complete"))
-    return found | {cell: _unfinished(Run(folder / cell), queue) for cell in unfinished}
+    if unfinished:
+        handed_over = submissions(folder)
+        queue = queued(handed_over)
+        found |= {cell: _unfinished(Run(folder / cell), queue) for cell in unfinished}
+        found |= _deaths(folder, found, handed_over)
+    return found
 
 
-def queued(folder: Path) -> dict[str, State]:
+def queued(handed_over: Sequence[Submission]) -> dict[str, State]:
     """The cells that Slurm has in its queue, waiting or running, by cell id.
 
     Raises
@@ -52,66 +61,115 @@ def queued(folder: Path) -> dict[str, State]:
     SiteError
         Slurm does not answer.
     """
-    jobs = job_cells(folder)
-    if not jobs or shutil.which("squeue") is None:
+    known = {one.name: one for one in handed_over}
+    if not known or not slurm.installed():
         return {}
-    # By user, not by job id: squeue fails when one of the ids is already forgotten.
-    answer = subprocess.run(
-        ["squeue", "--noheader", "--array", "--user", getpass.getuser(), "--format", "%i|%T|%r"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if answer.returncode:  # without an answer a cell could be started a second time
-        raise SiteError(
-            f"squeue does not answer ({answer.stderr.strip()}), so the state of the "
-            f"{len(jobs)} jobs of {folder.name} is unknown; try again when Slurm answers"
-        )
-    found = {}
-    for line in answer.stdout.splitlines():
-        job, state, reason = line.strip().split("|")
-        if job in jobs:
-            running = state in ("RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED")
-            why = f"job {job.partition('_')[0]}" + ("" if reason == "None" else f", {reason}")
-            found[jobs[job]] = State("running" if running else "waiting", why, job)
+    found: dict[str, State] = {}
+    for task in slurm.queue():
+        if (submission := known.get(task.name)) is None:
+            continue
+        array, _, index = task.job.partition("_")
+        why = f"job {array}" + ("" if task.reason == "None" else f", {task.reason}")
+        state = State("running" if task.state in RUNNING else "waiting", why, task.job)
+        for cell in submission.tasks.cells[int(index or 0)]:
+            if found.get(cell, state).kind != "running" or state.kind == "running":
+                found[cell] = state
     return found
-
-
-def job_cells(folder: Path) -> dict[str, str]:
-    """Every Slurm job of an experiment, `123` or `123_4`, and the cell that it computes."""
-    return {
-        job: cell
-        for record in read_lines(folder / SUBMISSIONS)
-        for job, cell in record["jobs"].items()
-    }
-
-
-def alive(record: dict[str, Any], word: str) -> bool:
-    """Whether the process of a record (`host`, `pid`) still runs on this machine.
-
-    Process ids are given again: `word` is what its command line holds and another's does not.
-    """
-    if record["host"] != socket.gethostname():
-        return False
-    try:
-        command = Path(f"/proc/{record['pid']}/cmdline").read_bytes()
-    except OSError:
-        return False
-    return word.encode() in command or record["pid"] == os.getpid()
 
 
 def _unfinished(run: Run, queue: dict[str, State]) -> State:
     cell = run.folder.name
-    if cell in queue:
-        return queue[cell]
-    attempts = run.attempts()
-    if not attempts:
+    last = _last_word(run)
+    in_queue = queue.get(cell)
+    if last is not None and last["event"] == "failed":
+        failed = State("failed", last["error"], cause=of_record(last))
+        # A task that runs again skips the cells that failed in it; another job tries them anew.
+        if in_queue is None or in_queue.job == last["job_id"]:
+            return failed
+    if in_queue is not None:
+        return in_queue
+    if last is None:
         return State("new")
-    last = attempts[-1]
-    if last["event"] == "failed":
-        return State("failed", " ".join(filter(None, [last["error"], last.get("at")])))
+    if last["event"] == "cancelled":
+        return State("interrupted", "cancelled", cancelled=True)
     if last["event"] == "interrupted":
         return State("interrupted", "stopped with a checkpoint")
-    if alive(last, cell):
+    if last["event"] == "started" and alive(last, cell):
         return State("running", f"process {last['pid']}")
     return State("interrupted", "ended without a word: killed, or its node died")
+
+
+def _last_word(run: Run) -> dict[str, Any] | None:
+    """The last record of the cell itself; an attempt that was refused says nothing about it."""
+    records = [record for record in run.attempts() if record["event"] != "refused"]
+    return records[-1] if records else None
+
+
+def _deaths(
+    folder: Path, found: dict[str, State], handed_over: Sequence[Submission]
+) -> dict[str, State]:
+    """Why the cells whose jobs ended without a word did so, from the jobs' logs and from Slurm."""
+    jobs_of = _last_jobs(handed_over)
+    silent: dict[str, tuple[str | None, dict[str, Any] | None]] = {}
+    for cell, state in found.items():
+        if state.kind == "new" and cell in jobs_of:
+            silent[cell] = jobs_of[cell], None
+        elif state.kind == "interrupted" and not state.cancelled:
+            last = _last_word(Run(folder / cell))
+            if last is not None and last["event"] != "interrupted":
+                silent[cell] = last["job_id"], last
+    jobs = sorted({job for job, _ in silent.values() if job})
+    ends = slurm_ends(jobs) if jobs else {}
+    told = {}
+    for cell, (job, last) in silent.items():
+        text = _end_of_log(folder, job, handed_over)
+        end = ends.get(job or "")
+        if last is None:
+            told[cell] = _never_started(job or "", end, text)
+            continue
+        saved = Run(folder / cell).saved_ns() is not None
+        death = cause_of_death(text, last.get("signal"), end, saved)
+        told[cell] = State(
+            "failed" if death.cause else "interrupted",
+            death.why,
+            cause=death.cause,
+            cancelled=end == "CANCELLED",
+        )
+    return told
+
+
+def _last_jobs(handed_over: Sequence[Submission]) -> dict[str, str]:
+    """The array task that each cell was last handed over in."""
+    return {
+        cell: f"{one.job}_{index}"
+        for one in handed_over
+        if one.job is not None and one.released
+        for index, cells in enumerate(one.tasks.cells)
+        for cell in cells
+    }
+
+
+def _never_started(job: str, end: str | None, text: str) -> State:
+    """The state of a cell whose job has left the queue and never started a worker."""
+    if end == "CANCELLED":
+        return State("new", f"job {job} was cancelled", cancelled=True)
+    if end in (None, "COMPLETED", "PREEMPTED"):  # it was not to start: see `stopped.json`
+        return State("new", f"job {job} ended before it began")
+    line = (text.strip().splitlines() or ["its log is empty"])[-1]
+    cause = Cause(
+        "node",
+        f"job {job} ended ({end}) before a worker started: {line}; do the compute nodes see the "
+        "results folder and the Python of the site's profile? jobs/doctor.py tries it",
+    )
+    return State("failed", cause.why, cause=cause)
+
+
+def _end_of_log(folder: Path, job: str | None, handed_over: Sequence[Submission]) -> str:
+    """The end of a job's log, where Slurm says why it ended it."""
+    for one in handed_over:
+        log = folder_of(folder, one.name) / f"{job}_0_log.out"
+        if job is not None and log.is_file():
+            with log.open("rb") as stream:
+                stream.seek(max(0, log.stat().st_size - LOG_TAIL))
+                return stream.read().decode(errors="replace")
+    return ""

@@ -1,8 +1,9 @@
-"""What runs on the node: it starts the worker, passes signals on, and gets the cell requeued.
+"""What runs on the node for one array task: workers side by side, and a requeue where one is due.
 
+A worker is a process of its own, so that whatever happens to it somebody is left to record it.
 submitit pickles the callable below: it is kept to strings, so that what waits in the queue does
 not change its meaning. submitit itself ignores TERM and forgets a preempted task's work; here the
-worker saves, and the job is requeued only when Slurm means to run it again, never after a cancel.
+workers save, and the task runs again only where Slurm means it to, never after a cancel.
 """
 
 import logging
@@ -10,84 +11,223 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from spine_tasks import causes, slurm
 from spine_tasks.environment import worker_variables
-from spine_tasks.run import Run, slurm_job_id
+from spine_tasks.errors import SiteError, SpineError
+from spine_tasks.exit_codes import FAILURES, OUT_OF_MEMORY
+from spine_tasks.owner import SUPERVISOR, owner_of
+from spine_tasks.run import Run
+from spine_tasks.staging import staged_variables
+from spine_tasks.submissions import read_tasks
 
 log = logging.getLogger(__name__)
 
+POLL_S = 0.1
+CANCEL_PATIENCE_S = 2.5  # for saving after a cancel; then the GPU is given back
+
 
 class Supervise:
-    """One array task: `Supervise(python)(run folder)`."""
-
-    def __init__(self, python: str) -> None:
-        self.python = python
+    """What submitit calls in an array task: `Supervise()(folder of the submission)`."""
 
     def __call__(self, folder: str) -> None:
-        """Make one attempt at the cell; requeue the task if it was stopped but not cancelled.
+        """Compute this task's cells.
 
         Raises
         ------
         RuntimeError
-            The worker failed: so the job's own state says FAILED.
+            A cell failed: so the job's own state says FAILED.
         """
-        heard: list[int] = []
-        worker = start_worker(Path(folder), self.python)
+        if failed := supervise(Path(folder), int(os.environ["SLURM_ARRAY_TASK_ID"])):
+            raise RuntimeError(f"failed: {', '.join(failed)}; see log.txt in their folders")
 
-        def pass_on(signum: int, _frame: FrameType | None) -> None:
-            heard.append(signum)
-            worker.send_signal(signum)
 
+@dataclass
+class Signals:
+    """The signals that the supervisor has heard; they are acted on in its loop, not here."""
+
+    heard: list[int] = field(default_factory=list)
+
+    def listen(self) -> None:
+        """Hear TERM, USR2 and INT from now on."""
         for one in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT):
-            signal.signal(one, pass_on)
-        code = worker.wait()
-        if code == os.EX_TEMPFAIL:
-            if signal.SIGTERM in heard and not _preempted():
-                log.info("cancelled; launch the grid again to continue")
-            else:
-                _requeue()
-        elif code != 0:
-            raise RuntimeError(f"the worker ended with {code}; see {Run(Path(folder)).log}")
+            signal.signal(one, self._hear)
+
+    def _hear(self, signum: int, _frame: FrameType | None) -> None:
+        self.heard.append(signum)
+
+
+def supervise(folder: Path, index: int) -> list[str]:
+    """Compute the cells of one array task side by side; return the names of those that failed.
+
+    Parameters
+    ----------
+    folder
+        Of the submission, with tasks.json.
+    index
+        Of the array task.
+    """
+    signals = Signals()
+    signals.listen()
+    tasks = read_tasks(folder)
+    if tasks.umask is not None:
+        os.umask(tasks.umask)
+    experiment = folder.parents[1]
+    runs = [run for cell in tasks.cells[index] if _is_due(run := Run(experiment / cell))]
+    if (why := causes.stopped(experiment)) is not None:
+        runs = [run for run in runs if run.attempts()]  # what has begun goes on
+        log.warning("no further cell is started: %s", why)
+    if not runs:
+        return []
+    try:
+        variables = staged_variables(runs, tasks.stage_to)
+    except SpineError as error:  # no worker will say it
+        for run in runs:
+            words = {"error": causes.last_line(error), "cause": causes.kind_of(error)}
+            run.record_attempt("failed", **words)
+        raise
+    codes = _side_by_side(runs, tasks.worker, variables, signals)
+    if len(runs) > 1 and not signals.heard:
+        for run in [run for run, code in codes.items() if code == OUT_OF_MEMORY]:
+            log.warning("%s was out of memory beside others; now alone", run.folder.name)
+            codes |= _side_by_side([run], tasks.worker, variables, signals)
+    stopped = [run for run, code in codes.items() if code == os.EX_TEMPFAIL or code < 0]
+    if stopped and (job := slurm.this_job()) is not None:
+        _run_again(job, signals)
+    return [run.folder.name for run, code in codes.items() if code in FAILURES]
 
 
 def start_worker(
-    folder: Path, python: str = sys.executable, variables: dict[str, str] | None = None
+    folder: Path,
+    command: Sequence[str] = (sys.executable,),
+    variables: dict[str, str] | None = None,
 ) -> "subprocess.Popen[bytes]":
     """Start a worker in a session of its own, its output appended to the run's log.txt.
 
     In a session of its own a worker hears only what its supervisor passes on, so that a Ctrl-C
     on the terminal does not reach it twice.
+
+    Parameters
+    ----------
+    command
+        Of the Python that starts it.
     """
     run = Run(folder)
     environment = os.environ | worker_variables(run.cell()) | (variables or {})
     with run.log.open("ab") as output:
         return subprocess.Popen(
-            [python, "-m", "spine_tasks.worker", str(folder)],
+            [*command, "-m", "spine_tasks.worker", str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=environment | {SUPERVISOR: str(os.getpid())},
             start_new_session=True,
         )
 
 
-def _preempted() -> bool:
-    """Whether the TERM just heard was a preemption; a cancelled job has no time of preemption."""
-    job = os.environ.get("SLURM_JOB_ID", "")
-    answer = subprocess.run(
-        ["scontrol", "show", "job", job], capture_output=True, text=True, check=False
-    ).stdout
-    return "PreemptTime=" in answer and "PreemptTime=None" not in answer
+def _is_due(run: Run) -> bool:
+    """Whether a cell is still to be computed; a task that runs again skips what failed in it."""
+    if run.complete and run.scores.exists():
+        return False
+    last = (run.attempts() or [{}])[-1]
+    failed_here = last.get("event") == "failed" and last.get("job_id") == slurm.this_job()
+    return not failed_here or "memory" in last.get("cause", "")
 
 
-def _requeue() -> None:
-    """Ask Slurm to run this task again, unless it has already decided so."""
-    job = slurm_job_id()
-    if job is None:
-        return
-    answer = subprocess.run(
-        ["scontrol", "requeue", job], capture_output=True, text=True, check=False
-    )
-    log.info("requeue of %s: %s", job, answer.stderr.strip() or "accepted")
+def _side_by_side(
+    runs: list[Run], command: list[str], variables: dict[str, str], signals: Signals
+) -> dict[Run, int]:
+    """Run one worker a cell until all have ended; return their exit codes."""
+    workers = {run: start_worker(run.folder, command, variables) for run in runs}
+    codes: dict[Run, int] = {}
+    passed_on = 0
+    kill_at: float | None = None
+    kills_before = out_of_memory_kills()
+    while workers:
+        for signum in signals.heard[passed_on:]:
+            for worker in workers.values():
+                worker.send_signal(signum)
+            passed_on += 1
+            if signum == signal.SIGTERM and kill_at is None and _cancelled():
+                kill_at = time.monotonic() + CANCEL_PATIENCE_S
+        if kill_at is not None and time.monotonic() > kill_at:
+            for worker in workers.values():
+                os.killpg(worker.pid, signal.SIGKILL)
+        time.sleep(POLL_S)
+        for run, worker in list(workers.items()):
+            if (code := worker.poll()) is not None:
+                del workers[run]
+                codes[run] = recorded(run, worker.pid, code, kills_before)
+                if kill_at is not None and code != 0:
+                    run.record_attempt("cancelled", pid=worker.pid)
+    return codes
+
+
+def recorded(run: Run, pid: int, code: int, kills_before: int | None = None) -> int:
+    """The exit code of a worker; the death of one that could not say so itself is recorded.
+
+    Parameters
+    ----------
+    kills_before
+        `out_of_memory_kills()` before it was started; None: this machine's are not its own.
+    """
+    if code >= 0:
+        return code
+    owner = owner_of(run.folder)
+    if owner is None or owner.pid != pid:  # its place was taken, or it never came so far
+        return code
+    if kills_before is not None and out_of_memory_kills() > kills_before:
+        why = "host memory: the kernel killed the worker, which wanted more than resources.mem_gb"
+        run.record_attempt("failed", pid=pid, error=why, cause="host memory")
+        return OUT_OF_MEMORY
+    run.record_attempt("killed", pid=pid, signal=-code)
+    return code
+
+
+def out_of_memory_kills() -> int:
+    """How many processes of this job's cgroup the kernel has killed for want of memory."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, place = line.split(":", 2)
+        base = "memory" if controllers else ""
+        for name in ("memory.events", "memory.oom_control"):
+            file = Path("/sys/fs/cgroup") / base / place.lstrip("/") / name
+            words = file.read_text().split() if file.is_file() else []
+            if controllers in ("", "memory") and "oom_kill" in words:
+                return int(words[words.index("oom_kill") + 1])
+    return 0
+
+
+def _cancelled() -> bool:
+    """Whether Slurm says that this job was cancelled."""
+    job = slurm.this_job()
+    try:
+        return job is not None and slurm.intention(job, slurm.restart_count()) == "cancelled"
+    except SiteError as error:
+        log.warning("%s", error)
+        return False
+
+
+def _run_again(job: str, signals: Signals) -> None:
+    """Have Slurm run this task again, unless somebody cancelled it."""
+    try:
+        if signal.SIGTERM in signals.heard and _cancelled():
+            log.info("cancelled; launch the grid again to continue")
+        else:
+            log.info("%s: %s", job, slurm.requeue(job, slurm.restart_count()))
+    except SiteError as error:
+        log.warning("%s; launch the grid again to continue", error)
+
+
+def main() -> None:
+    """The command of a script that was submitted by hand: `python -m spine_tasks.supervise DIR`."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    Supervise()(sys.argv[1])
+
+
+if __name__ == "__main__":
+    main()

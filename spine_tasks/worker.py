@@ -1,7 +1,7 @@
 """One attempt at one cell, in one process.
 
-Exit codes: 0 complete; 75 (`os.EX_TEMPFAIL`) stopped on request with a checkpoint on disk, start
-it again; 2 a problem that a person can mend; anything else failed.
+It ends with 0 where the cell is complete, with 75 (`os.EX_TEMPFAIL`) where it was stopped on
+request with a checkpoint on disk and is to be started again; `exit_codes.py` has the others.
 """
 
 import importlib
@@ -10,53 +10,120 @@ import os
 import signal
 import sys
 import time
-import traceback
 from pathlib import Path
+from typing import Any
 
-from spine_tasks.environment import describe
-from spine_tasks.errors import Interrupted, SpineError
+from spine_tasks import causes, environment
+from spine_tasks.cell import Cell
+from spine_tasks.data.digest import check_same, data_sha256, weights_sha256
+from spine_tasks.errors import Interrupted, NotOwner, RunError, SpineError
+from spine_tasks.exit_codes import FAILED, MENDABLE, OUT_OF_MEMORY, REFUSED
 from spine_tasks.files import write_json
 from spine_tasks.run import Run
 from spine_tasks.score import score
 
 log = logging.getLogger(__name__)
 
+IDLE_ATTEMPTS = 5  # in a row without a new checkpoint, after which a person must look
+
 
 def attempt(run: Run) -> int:
-    """Train, predict and score; return the exit code."""
+    """Train, predict and score, as the owner of the run's folder; return the exit code."""
     started = time.monotonic()
     try:
-        cell = run.cell()
-        environment = describe()
-        write_json(run.folder / "environment.json", environment)
-        run.record_attempt("started", commit=environment["commit"])
-        log.info("cell %s, attempt %d", cell.id, len(run.attempts()))
-        log.info("host %s, commit %s", environment["host"], environment["commit"])
-        if not run.complete:
-            module, function = cell.config.entry.split(":")
-            train = getattr(importlib.import_module(module), function)
-            train(cell, run)
-            run.finish(commit=environment["commit"], code_sha256=environment["code_sha256"])
-        score(run)
+        _attempt(run)
     except Interrupted as stop:
         log.info("%s; the next attempt continues from there", stop)
         run.record_attempt("interrupted", seconds=time.monotonic() - started)
         return os.EX_TEMPFAIL
-    except SpineError as error:
-        log.error("%s", error)
-        run.record_attempt("failed", error=str(error))
-        return 2
+    except NotOwner as error:
+        log.error("%s; this attempt ends", error)
+        return REFUSED
     except Exception as error:
-        log.exception("the attempt failed")
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        run.record_attempt(
-            "failed",
-            error=f"{type(error).__name__}: {error}",
-            at=f"{Path(last.filename).name}:{last.lineno}",
-        )
-        return 1
+        return _failed(run, error, time.monotonic() - started)
     run.record_attempt("complete", seconds=time.monotonic() - started)
     return os.EX_OK
+
+
+def _attempt(run: Run) -> None:
+    environment.check_code()
+    cell = run.cell()
+    here = environment.describe()
+    _check_progress(run)
+    run.record_attempt(
+        "started",
+        commit=here["commit"],
+        code_sha256=here["code_sha256"],
+        saved_ns=run.saved_ns(),
+    )
+    log.info("cell %s, attempt %d", cell.id, len(_starts(run)))
+    log.info("host %s, job %s, commit %s", here["host"], here.get("job"), here["commit"])
+    if not run.complete:
+        here |= _inputs(run, cell)
+        write_json(run.folder / "environment.json", here)
+        module, function = cell.config.entry.split(":")
+        train = getattr(importlib.import_module(module), function)
+        train(cell, run)
+        run.finish(**_provenance(run, here))
+    score(run)
+
+
+def _inputs(run: Run, cell: Cell) -> dict[str, Any]:
+    """Digests of what is read; an attempt that would continue on other data is refused."""
+    digest = data_sha256(cell, run.folder.parent)
+    check_same(run, digest)
+    return {
+        "data_sha256": digest,
+        "split_sha256": cell.split_sha256,
+        "weights_sha256": weights_sha256(cell),
+    }
+
+
+def _provenance(run: Run, here: dict[str, Any]) -> dict[str, Any]:
+    """What done.json says of where the predictions come from."""
+    code = ("commit", "changes_sha256", "code_sha256")
+    inputs = ("data_sha256", "split_sha256", "weights_sha256")
+    codes = environment.codes_of_attempts(run.attempts())
+    return {name: here[name] for name in (*code, *inputs)} | {"code_sha256_of_attempts": codes}
+
+
+def _starts(run: Run) -> list[dict[str, Any]]:
+    return [record for record in run.attempts() if record["event"] == "started"]
+
+
+def _check_progress(run: Run) -> None:
+    """Refuse to go on for ever without getting any further."""
+    now = run.saved_ns()
+    last = _starts(run)[-IDLE_ATTEMPTS:]
+    if any(record["event"] == "failed" for record in run.attempts()[-1:]):
+        return  # a person has looked and started it again
+    if len(last) == IDLE_ATTEMPTS and all(record.get("saved_ns") == now for record in last):
+        resources = run.cell().resources
+        raise RunError(
+            f"{IDLE_ATTEMPTS} attempts in a row ended without a new checkpoint: attempts of "
+            f"{resources.time} are too short for checkpoints every {resources.checkpoint_s:g} s, "
+            "or something kills them; ask for more time (--set resources.time=...) or for "
+            "checkpoints more often, then launch with --retry-failed"
+        )
+
+
+def _failed(run: Run, error: Exception, seconds: float) -> int:
+    kind = causes.kind_of(error)
+    if isinstance(error, SpineError):
+        log.error("%s", error)
+    else:
+        log.error("the attempt failed", exc_info=error)
+    run.record_attempt(
+        "failed",
+        error=causes.last_line(error),
+        cause=kind,
+        traceback_sha256=causes.traceback_sha256(error),
+        seconds=seconds,
+    )
+    causes.stop_the_rest(run.folder.parent)
+    if kind in ("host memory", "GPU memory"):
+        return OUT_OF_MEMORY
+    return MENDABLE if isinstance(error, SpineError) else FAILED
 
 
 def start(folder: Path) -> int:
@@ -64,6 +131,12 @@ def start(folder: Path) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     run = Run(folder)
     run.stop_on(signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
+    try:
+        run.own()
+    except NotOwner as error:
+        log.error("%s; this attempt ends", error)
+        run.record_attempt("refused", error=str(error))
+        return REFUSED
     return attempt(run)
 
 

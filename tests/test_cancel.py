@@ -45,4 +45,6 @@ def test_a_process_that_is_no_launcher_is_never_stopped(complete):
 def test_a_launcher_of_another_machine_is_left_alone(complete):
     file = opened("gm_transfer", complete).folder / LAUNCHER
     write_json(file, {"host": "another-machine", "pid": os.getpid()})
-    assert "asked to stop" not in cancel(complete).stdout
+    said = cancel(complete).stdout
+    assert f"process {os.getpid()} on another-machine goes on: cancel it there" in said
+    assert "asked to stop" not in said

@@ -94,6 +94,10 @@ def test_cells_whose_needed_cell_failed_are_not_started_and_are_named(toy, tmp_p
     assert not (tmp_path / "gm_transfer" / waiting.id / "attempts.jsonl").exists()
 
     again = toy.launch(tmp_path, "--only", "augment=true")
+    assert again.returncode == 1
+    assert "nothing to start" in again.stdout
+    assert "--retry-failed starts them again" in again.stdout
+    again = toy.launch(tmp_path, "--only", "augment=true", "--retry-failed")
     assert again.returncode == 0, again.stderr
     assert kinds(tmp_path)["init=pretrained augment=True"] == "complete"
 

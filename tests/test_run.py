@@ -10,10 +10,12 @@ import pytest
 from making import cell, run_folder
 
 from spine_tasks import worker
+from spine_tasks.cell import Resources
 from spine_tasks.configs import GmSegmentation
 from spine_tasks.errors import DataError, Interrupted, RunError
 from spine_tasks.files import sha256
-from spine_tasks.run import Run, slurm_job_id
+from spine_tasks.run import Run
+from spine_tasks.slurm import this_job
 from spine_tasks.worker import attempt
 
 
@@ -44,11 +46,15 @@ def test_a_run_gives_back_the_cell_it_was_created_for(tmp_path):
     assert run_folder(tmp_path, one).cell() == one
 
 
-def test_creating_a_run_again_leaves_its_cell_as_it_was(tmp_path):
-    run = run_folder(tmp_path, cell(arm={"init": "scratch"}))
-    before = (run.folder / "cell.json").read_bytes()
-    run.create(cell())
-    assert (run.folder / "cell.json").read_bytes() == before
+def test_creating_a_run_again_takes_over_only_what_is_asked_for(tmp_path):
+    one = cell(resources=Resources(checkpoint_s=5))
+    run = run_folder(tmp_path, one)
+    before = (run.folder / "cell.json").stat().st_mtime_ns
+    run.create(one)
+    assert (run.folder / "cell.json").stat().st_mtime_ns == before
+    run.create(cell(resources=Resources(checkpoint_s=7)))
+    assert run.cell().resources.checkpoint_s == 7
+    assert run.cell().id == one.id
 
 
 def test_a_folder_without_cell_is_no_run(tmp_path):
@@ -137,12 +143,12 @@ def test_a_signal_asks_to_stop_but_not_in_a_forked_child(tmp_path):
 def test_the_slurm_job_is_named_as_squeue_names_it(monkeypatch):
     for name in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"):
         monkeypatch.delenv(name, raising=False)
-    assert slurm_job_id() is None
+    assert this_job() is None
     monkeypatch.setenv("SLURM_JOB_ID", "125")
-    assert slurm_job_id() == "125"
+    assert this_job() == "125"
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "123")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "4")
-    assert slurm_job_id() == "123_4"
+    assert this_job() == "123_4"
 
 
 def test_an_attempt_that_succeeds_leaves_every_file_of_a_run(toy_run):
@@ -158,6 +164,7 @@ def test_an_attempt_that_succeeds_leaves_every_file_of_a_run(toy_run):
         "history.jsonl",
         "predictions",
         "scores.csv",
+        "scores.json",
     }
     started, ended = toy_run.attempts()
     assert started["pid"] == os.getpid()
@@ -205,8 +212,8 @@ def test_any_other_error_ends_with_1_and_says_where(task, caplog):
     with caplog.at_level(logging.ERROR):
         assert attempt(run) == 1
     last = run.attempts()[-1]
-    assert last["error"] == "ZeroDivisionError: of the task"
-    assert re.fullmatch(r"test_run\.py:\d+", last["at"])
+    assert re.fullmatch(r"ZeroDivisionError: of the task at test_run\.py:\d+", last["error"])
+    assert last["cause"] == "code"
     assert "Traceback" in caplog.text
 
 

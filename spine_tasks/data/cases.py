@@ -7,6 +7,7 @@ from spine_tasks.cell import Cell
 from spine_tasks.data.bids import Case, find_cases
 from spine_tasks.grid import PHANTOM
 from spine_tasks.splits import PARTS, load_split
+from spine_tasks.staging import staged
 
 
 def cases_of(cell: Cell, part: str, results: Path) -> list[Case]:
@@ -32,7 +33,7 @@ def cases_of(cell: Cell, part: str, results: Path) -> list[Case]:
         everyone = [name for each in PARTS for name in split.part(cell.fold, each)]
         folder = _phantom(results, cell.split, everyone)
     else:
-        folder = Path(cell.config.data)
+        folder = staged(Path(cell.config.data))
     return find_cases(
         folder,
         subjects,
