@@ -67,6 +67,13 @@ def take(folder: Path) -> Snapshot:
     return Snapshot(place, taken["commit"], taken["changes_sha256"], taken["code_sha256"])
 
 
+def planned(folder: Path) -> Snapshot:
+    """The snapshot that `take` would make now; nothing is written."""
+    place = folder.resolve() / _digest(_read(environment.PACKAGE.parent))[:16]
+    changed = environment.patch_sha256(environment.changes())
+    return Snapshot(place, environment.commit(), changed, environment.code_sha256())
+
+
 def _read(root: Path) -> Files:
     """The code's files; read once, so that the digest is that of what is written."""
     try:

@@ -234,3 +234,9 @@ def test_the_users_own_python_path_stays_behind_the_snapshot(tmp_path, monkeypat
     assert taken.variables()["PYTHONPATH"] == f"{tmp_path}:mine:other"
     monkeypatch.setenv("PYTHONPATH", "")  # an empty entry would be the working directory
     assert taken.variables()["PYTHONPATH"] == str(tmp_path)
+
+
+def test_a_planned_snapshot_is_the_one_that_would_be_taken_and_writes_nothing(tmp_path):
+    planned = under_test.planned(tmp_path / "code")
+    assert not (tmp_path / "code").exists()
+    assert under_test.take(tmp_path / "code") == planned
