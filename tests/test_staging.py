@@ -4,6 +4,8 @@ import json
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -270,3 +272,20 @@ def test_no_framework_and_no_image_reader_is_needed_to_copy():
     code = "import sys, spine_tasks.staging; print(*sys.modules)"
     imported = {name.partition(".")[0] for name in python(code, env=environment()).stdout.split()}
     assert not imported & {"tensorflow", "torch", "nibabel", "scipy", "pandas", "submitit"}
+
+
+def test_a_worker_reads_the_copy_alone(data, toy, tmp_path):
+    original = tmp_path / "shared"
+    shutil.copytree(data, original)
+    run = run_folder(tmp_path / "results", cell({"data": str(original), "epochs": 1}))
+    variables = staged_variables([run], str(tmp_path / "node"))
+    shutil.rmtree(original)
+    answer = subprocess.run(
+        [sys.executable, "-m", "spine_tasks.worker", run.folder],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=toy.env(**variables),
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert run.complete
