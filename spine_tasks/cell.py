@@ -7,7 +7,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from spine_tasks.configs import Config, knobs_of, make_config
+from spine_tasks.configs import knobs_of, make_config
 from spine_tasks.errors import ConfigError
 
 TIME = r"(\d+-)?\d{1,2}:\d{2}:\d{2}"  # [days-]hours:minutes:seconds
@@ -48,7 +48,7 @@ class Cell:
     """One config on one fold of one split with one seed; the unit of work."""
 
     job: str  # the script in jobs/ and the config's name in `configs.TASKS`
-    config: Config
+    config: Any  # of the class that `configs.TASKS` has for the job
     split: str  # name in data_splits/, or a file
     split_sha256: str  # of its content: another split is another cell
     fold: int

@@ -93,9 +93,30 @@ class GmSegmentation:
             )
 
 
-Config = GmSegmentation
+@dataclass(frozen=True, kw_only=True)
+class Drill:
+    """A drill of jobs/doctor.py: a cell that counts, to try out a cluster; nothing is learned."""
 
-TASKS: dict[str, type[Config]] = {"gm_segmentation": GmSegmentation}
+    entry: ClassVar[str] = "spine_tasks.drill:train"
+    framework: ClassVar[str] = "none"
+    predicts: ClassVar[str] = "nothing"
+
+    attempts: int = 2  # how many it is to take: one before the last counts until it is stopped
+    steps: int = 5  # to count in all, at least
+    step_s: float = 0.2  # seconds a step
+    threads: int = 1  # CPU threads of one attempt
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("attempts", "steps", "threads"):
+            _at_least(self, name, 1)
+        _at_least(self, "step_s", 0)
+
+
+Config = GmSegmentation | Drill
+
+TASKS: dict[str, type[Config]] = {"gm_segmentation": GmSegmentation, "drill": Drill}
+MODELS = sorted(job for job, config in TASKS.items() if config.predicts != "nothing")
 
 
 def config_class(job: str) -> type[Config]:
@@ -107,7 +128,7 @@ def config_class(job: str) -> type[Config]:
         There is no such job; the message lists those there are.
     """
     if job not in TASKS:
-        raise ConfigError(f"there is no job {job!r}; jobs: {', '.join(sorted(TASKS))}")
+        raise ConfigError(f"there is no job {job!r}; jobs: {', '.join(MODELS)}")
     return TASKS[job]
 
 

@@ -49,7 +49,7 @@ def _script(
     """The script of one array, whose tasks are written to the results folder."""
     experiment = setting.experiment
     name = f"{experiment.name}-{uuid.uuid4().hex[:8]}"
-    folder = begin(experiment.folder, name, tasks_of(setting.site, array))
+    folder = begin(experiment.folder, name, tasks_of(setting, array))
     note(experiment.folder, name, by_hand=True)
     asked = parameters(name, setting, array, (), max_parallel)
     log = str(folder / "%A_%a_0_log.out")
@@ -68,7 +68,7 @@ def _script(
         setup="\n".join(asked["setup"][1:]),
         cpus=asked["cpus_per_task"],
         log=shlex.quote(log),
-        python=setting.site.launcher_python(array.framework),
+        python=shlex.quote(setting.site.launcher_python(array.framework)),
         folder=shlex.quote(str(folder)),
     )
 

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,11 +24,17 @@ RESERVED_AT_ONCE = 1 << 28  # bytes: how exactly what is left can be told
 
 
 @contextmanager
-def replacing(file: Path) -> Iterator[Path]:
+def replacing(file: Path, durable: bool = True) -> Iterator[Path]:
     """Yield a path beside `file` to write to; on success it takes the place of `file` in one step.
 
-    The writer's process id is in the temporary name, so two writers never share one. After an
-    error `file` is as it was and the temporary is gone.
+    The writer's host and process id are in the temporary name, so two writers never share one.
+    After an error `file` is as it was and the temporary is gone.
+
+    Parameters
+    ----------
+    durable
+        Wait until the bytes are on the disk; else a crash of the machine (not of the process) can
+        leave an empty new file.
 
     Raises
     ------
@@ -35,12 +42,13 @@ def replacing(file: Path) -> Iterator[Path]:
         The disk is full, or the folder cannot be written to.
     """
     # The suffix stays last: writers such as nibabel choose the format by it.
-    partial = file.with_name(f".partial-{os.getpid()}-{file.name}")
+    partial = file.with_name(f".partial-{socket.gethostname()}-{os.getpid()}-{file.name}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         yield partial
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())  # else a node's crash can leave an empty new file
+        if durable:
+            with partial.open("rb") as written:
+                os.fsync(written.fileno())
         partial.replace(file)
     except OSError as error:
         raise _cannot_write(file, error) from error
@@ -49,15 +57,15 @@ def replacing(file: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
-def write_text(file: Path, text: str) -> None:
+def write_text(file: Path, text: str, durable: bool = True) -> None:
     """Replace `file` by `text` in one step."""
-    with replacing(file) as partial:
+    with replacing(file, durable) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
-def write_json(file: Path, value: Any) -> None:
+def write_json(file: Path, value: Any, durable: bool = True) -> None:
     """Replace `file` by `value` as JSON with sorted keys, in one step."""
-    write_text(file, json.dumps(value, indent=2, sort_keys=True) + "\n")
+    write_text(file, json.dumps(value, indent=2, sort_keys=True) + "\n", durable)
 
 
 def read_json(file: Path) -> Any:

@@ -71,19 +71,22 @@ def _parser() -> argparse.ArgumentParser:
 def _here(asked: argparse.Namespace, experiment: Experiment, cells: list[Cell]) -> int:
     """Run the cells on this machine."""
     from spine_tasks import snapshot
+    from spine_tasks.versions import other_code
 
     found = states(experiment.folder, cells)
     todo = to_start(experiment, cells, found, asked.retry_failed)
     if asked.dry_run:
         show_plan(experiment, found, todo, HERE, [], asked.json)
         return 0
+    notes: list[str] = []
     code = int(any(state.kind != "complete" for state in found.values()))
     if todo:
         todo = raised(todo, found, {}, asked.mem_factor)
         make_ready(experiment, todo, asked.retry_failed)
-        variables = snapshot.take(experiment.folder / "code").variables()
-        code = _run_here(experiment, cells, todo, variables)
-    report(experiment, cells, len(todo), {}, [], asked.json)
+        taken = snapshot.take(experiment.folder / "code")
+        notes += filter(None, [other_code(map(experiment.run, cells), taken.code_sha256)])
+        code = _run_here(experiment, cells, todo, taken.variables())
+    report(experiment, cells, len(todo), {}, notes, asked.json)
     return code
 
 

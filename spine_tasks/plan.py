@@ -135,6 +135,7 @@ def _check_inputs(experiment: Experiment, todo: Sequence[Cell]) -> None:
     from spine_tasks.splits import PARTS
     from spine_tasks.weights import find
 
+    todo = [cell for cell in todo if cell.config.predicts != "nothing"]
     for cell in {(cell.config.data, cell.split, cell.fold): cell for cell in todo}.values():
         for part in PARTS:
             cases_of(cell, part, experiment.folder)

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from spine_tasks.command import listed, no_repeats, parser, run_command, setting
-from spine_tasks.configs import TASKS, Config, knobs_of, make_config
+from spine_tasks.configs import MODELS, knobs_of, make_config
 from spine_tasks.data.bids import ENDINGS, STRUCTURES, Case, label_of, stem
 from spine_tasks.errors import ConfigError, DataError, RunError, SpineError
 from spine_tasks.files import write_text
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--run", type=Path, metavar="DIR",
         help="the folder of a complete run, results/<name>/<cell id>; its knobs hold")  # fmt: skip
     start.add_argument("--weights", metavar="NAME", help="known weights, or a file; with --task")
-    add("--task", metavar="NAME", help=f"with --weights: {', '.join(sorted(TASKS))}")
+    add("--task", metavar="NAME", help=f"with --weights: {', '.join(MODELS)}")
     add("--input", type=Path, required=True, metavar="PATH",
         help="a .nii or .nii.gz image, or a folder of them")  # fmt: skip
     add("--output", type=Path, required=True, metavar="PATH",
@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     return flags
 
 
-def _model(asked: argparse.Namespace) -> tuple[Config, Path]:
+def _model(asked: argparse.Namespace) -> tuple[Any, Path]:
     """The config, and a weights file or a complete run's folder."""
     # Slow to import, so left until the command line is known to be right; the same below.
     from spine_tasks.weights import KNOWN, find
@@ -99,7 +99,7 @@ def _model(asked: argparse.Namespace) -> tuple[Config, Path]:
     knobs = no_repeats(asked.set, "--set")
     if asked.run is None:
         if asked.task is None:
-            raise ConfigError(f"--weights needs --task, one of: {', '.join(sorted(TASKS))}")
+            raise ConfigError(f"--weights needs --task, one of: {', '.join(MODELS)}")
         known = KNOWN.get(asked.weights)
         config = make_config(asked.task, ({"filters": known.filters} if known else {}) | knobs)
         file = find(asked.weights)
@@ -121,7 +121,7 @@ def _model(asked: argparse.Namespace) -> tuple[Config, Path]:
     return make_config(cell.job, knobs_of(cell.config) | knobs), run.folder
 
 
-def _cases(asked: argparse.Namespace, config: Config) -> list[Case]:
+def _cases(asked: argparse.Namespace, config: Any) -> list[Case]:
     """The images asked for, each with its reference mask and what else the config needs."""
     word = config.label_suffix.partition("-")[0]
     suffixes = [asked.mask_suffix] if asked.mask_suffix else [config.label_suffix, word]
@@ -226,7 +226,7 @@ def _outputs(asked: argparse.Namespace, cases: Sequence[Case]) -> list[Path]:
     return files
 
 
-def _predictor(config: Config, weights: Path) -> Callable[[Case, Path], None]:
+def _predictor(config: Any, weights: Path) -> Callable[[Case, Path], None]:
     """What the task's module predicts a case with; loads its framework."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read by TensorFlow at its first import
     try:

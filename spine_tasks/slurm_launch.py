@@ -1,6 +1,7 @@
 """Launch on Slurm: one launcher at a time, what was begun first, then what the site takes."""
 
 import argparse
+import os
 import time
 from collections.abc import Sequence
 
@@ -9,13 +10,14 @@ from spine_tasks.cell import Cell
 from spine_tasks.cluster import foreseen_start, read_cluster
 from spine_tasks.experiment import Experiment, create
 from spine_tasks.export import export
-from spine_tasks.feed import Fed, feed, throttle
+from spine_tasks.feed import Fed, feed, throttle, waiting_arrays
 from spine_tasks.lock import held
 from spine_tasks.plan import make_ready, raised, report, show_plan, to_start
 from spine_tasks.sites import Site
 from spine_tasks.states import UNDER_WAY, State, states
 from spine_tasks.submissions import FOLDER, submissions
 from spine_tasks.submit import Setting, check_all, finish_begun, in_order, parameters, script
+from spine_tasks.versions import other_code
 
 LAUNCHING = "launching.json"  # in an experiment's folder, while cells are submitted
 PATIENCE_S = 300.0  # with another launcher of the same experiment
@@ -26,23 +28,29 @@ def launch(
     asked: argparse.Namespace, experiment: Experiment, cells: list[Cell], name: str, site: Site
 ) -> int:
     """Submit what is not complete; return the exit code."""
+    if (mask := site.umask_value()) is not None:
+        os.umask(mask)
     if asked.dry_run:
         found = states(experiment.folder, cells)
         todo = to_start(experiment, cells, found, asked.retry_failed)
         scripts = _plan(experiment, site, todo)
         show_plan(experiment, found, todo, name, scripts, asked.json)
         return 0
-    started, fed, notes = _submit(asked, experiment, cells, site)
-    code = _wait(asked, experiment, cells, site) if asked.wait else 0
+    code_now = snapshot.take(experiment.folder / "code")
+    started, fed, notes = _submit(asked, experiment, cells, site, code_now)
+    code = _wait(asked, experiment, cells, site, code_now) if asked.wait else 0
     report(experiment, cells, started, fed.jobs, notes, asked.json)
     return code
 
 
 def _submit(
-    asked: argparse.Namespace, experiment: Experiment, cells: Sequence[Cell], site: Site
+    asked: argparse.Namespace,
+    experiment: Experiment,
+    cells: Sequence[Cell],
+    site: Site,
+    code: snapshot.Snapshot,
 ) -> tuple[int, Fed, list[str]]:
     """Submit once; return how many cells were to be started, what became of them, and notes."""
-    experiment.folder.mkdir(parents=True, exist_ok=True)
     refusal = f"{experiment.name} is being launched by process {{pid}} on {{host}}; try again later"
     with held(experiment.folder / LAUNCHING, refusal, PATIENCE_S) as still_mine:
         finished = finish_begun(experiment.folder)
@@ -60,15 +68,17 @@ def _submit(
             todo = raised(todo, found, given, asked.mem_factor)
             make_ready(experiment, todo, asked.retry_failed)
             cluster = read_cluster(site)
-            taken = snapshot.take(experiment.folder / "code")
             out = causes.bad_nodes(experiment.folder)
             setting = Setting(
                 experiment=experiment,
                 site=site,
-                variables=taken.variables(),
+                variables=code.variables(),
                 exclude=out,
                 still_mine=still_mine,
             )
+            done = map(experiment.run, experiment.everything)
+            if (warning := other_code(done, code.code_sha256)) is not None:
+                notes.append(warning)
             if out:
                 notes.append(f"without {', '.join(out)}: devices failed there twice")
             if asked.export_sbatch is not None:
@@ -90,13 +100,20 @@ def _submit(
     return len(todo), fed, notes
 
 
-def _wait(asked: argparse.Namespace, experiment: Experiment, cells: list[Cell], site: Site) -> int:
+def _wait(
+    asked: argparse.Namespace,
+    experiment: Experiment,
+    cells: list[Cell],
+    site: Site,
+    code: snapshot.Snapshot,
+) -> int:
     """Follow the jobs until none is left; submit what is left over or was lost on the way.
 
     What somebody cancelled, and what failed, is left alone.
     """
     asked.retry_failed = False
     fed_at = time.monotonic()
+    live: list[str] = []
     with board.live(experiment, cells) as watch:
         while True:
             watch()
@@ -107,7 +124,9 @@ def _wait(asked: argparse.Namespace, experiment: Experiment, cells: list[Cell], 
                 break
             if lost and (time.monotonic() - fed_at > FEED_S or not under_way):
                 fed_at = time.monotonic()
-                _submit(asked, experiment, lost, site)
+                _submit(asked, experiment, lost, site, code)
+            if live != (live := waiting_arrays(experiment)):  # fewer arrays: more for each
+                throttle(experiment, asked.max_parallel or site.max_parallel)
             time.sleep(board.SLURM_POLL_S)
     return int(any(state.kind != "complete" for state in found.values()))
 

@@ -9,7 +9,7 @@ import os
 import shlex
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,7 @@ def script(folder: Path, setting: Setting, array: Array, asked: dict[str, Any]) 
     """The sbatch script that submitit writes."""
     from submitit.slurm import slurm as submitit_slurm
 
-    python = setting.site.launcher_python(array.framework)
+    python = shlex.quote(setting.site.launcher_python(array.framework))
     command = f"{python} -u -m submitit.core._submit {shlex.quote(str(folder))}"
     return submitit_slurm._make_sbatch_string(command=command, folder=folder, **asked)
 
@@ -147,7 +147,7 @@ def submit(setting: Setting, array: Array, after: Sequence[str], max_parallel: i
     name = f"{experiment.name}-{uuid.uuid4().hex[:8]}"
     asked = parameters(name, setting, array, after, max_parallel)
     text = script(folder_of(experiment.folder, name), setting, array, asked)
-    folder = begin(experiment.folder, name, tasks_of(setting.site, array))
+    folder = begin(experiment.folder, name, tasks_of(setting, array))
     write_text(folder / "submission.sh", text, durable=False)
     setting.still_mine()
     try:
@@ -163,7 +163,7 @@ def submit(setting: Setting, array: Array, after: Sequence[str], max_parallel: i
                 "launch again"
             ) from error
         job = found
-    _let_start(experiment.folder, Submission(name, tasks_of(setting.site, array)), job)
+    _let_start(experiment.folder, Submission(name, tasks_of(setting, array)), job)
     return job
 
 
@@ -191,11 +191,15 @@ def finish_begun(experiment: Path) -> list[str]:
     return finished
 
 
-def tasks_of(site: Site, array: Array) -> Tasks:
+def tasks_of(setting: Setting, array: Array) -> Tasks:
     """What the tasks of an array compute, as its tasks.json says."""
+    site = setting.site
+    named = {name for cell in array.cells for name in (cell.split, *_paths(cell.config))}
+    read = sorted(path for name in named if (path := Path(name)).is_absolute() and path.exists())
+    folders = [setting.experiment.folder, *read]  # what a container must be shown
     return Tasks(
         cells=[[cell.id for cell in task] for task in array.tasks],
-        worker=site.worker_command(array.framework),
+        worker=site.worker_command(array.framework, folders),
         mem_gb=array.resources.mem_gb,
         umask=site.umask_value(),
         stage_to=site.stage_to if site.stage else None,
@@ -235,6 +239,13 @@ def minutes(time: str) -> int:
     days, _, clock = time.rpartition("-")
     hours, mins, seconds = (int(part) for part in clock.split(":"))
     return (int(days or 0) * 24 + hours) * 60 + mins + (seconds > 0)
+
+
+def _paths(config: Any) -> Iterator[str]:
+    """The knobs that may name a file or a folder."""
+    for name in ("data", "weights"):
+        if isinstance(value := getattr(config, name, None), str):
+            yield value
 
 
 def _look_for(name: str) -> str | None:

@@ -29,6 +29,7 @@ from spine_tasks.submissions import read_tasks
 log = logging.getLogger(__name__)
 
 POLL_S = 0.1
+SIGNALLED = 128  # an exit code above it is that of a shell or container whose program was killed
 CANCEL_PATIENCE_S = 2.5  # for saving after a cancel; then the GPU is given back
 
 
@@ -162,13 +163,15 @@ def _side_by_side(
         for run, worker in list(workers.items()):
             if (code := worker.poll()) is not None:
                 del workers[run]
-                codes[run] = recorded(run, worker.pid, code, kills_before)
+                if code > SIGNALLED:  # a container's way to say what its worker died of
+                    code = SIGNALLED - code
+                codes[run] = recorded(run, code, kills_before)
                 if kill_at is not None and code != 0:
                     run.record_attempt("cancelled", pid=worker.pid)
     return codes
 
 
-def recorded(run: Run, pid: int, code: int, kills_before: int | None = None) -> int:
+def recorded(run: Run, code: int, kills_before: int | None = None) -> int:
     """The exit code of a worker; the death of one that could not say so itself is recorded.
 
     Parameters
@@ -178,14 +181,14 @@ def recorded(run: Run, pid: int, code: int, kills_before: int | None = None) -> 
     """
     if code >= 0:
         return code
-    owner = owner_of(run.folder)
-    if owner is None or owner.pid != pid:  # its place was taken, or it never came so far
-        return code
+    owner, attempt = owner_of(run.folder), (slurm.this_job(), slurm.restart_count())
+    if owner is None or (owner.job, owner.restart) != attempt:
+        return code  # its place was taken, or it never came so far
     if kills_before is not None and out_of_memory_kills() > kills_before:
         why = "host memory: the kernel killed the worker, which wanted more than resources.mem_gb"
-        run.record_attempt("failed", pid=pid, error=why, cause="host memory")
+        run.record_attempt("failed", pid=owner.pid, error=why, cause="host memory")
         return OUT_OF_MEMORY
-    run.record_attempt("killed", pid=pid, signal=-code)
+    run.record_attempt("killed", pid=owner.pid, signal=-code)
     return code
 
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from spine_tasks import causes, environment
+from spine_tasks import causes, environment, slurm
 from spine_tasks.cell import Cell
 from spine_tasks.data.digest import check_same, data_sha256, weights_sha256
 from spine_tasks.errors import Interrupted, NotOwner, RunError, SpineError
@@ -57,7 +57,7 @@ def _attempt(run: Run) -> None:
         saved_ns=run.saved_ns(),
     )
     log.info("cell %s, attempt %d", cell.id, len(_starts(run)))
-    log.info("host %s, job %s, commit %s", here["host"], here.get("job"), here["commit"])
+    log.info("host %s, job %s, commit %s", here["host"], slurm.this_job(), here["commit"])
     if not run.complete:
         here |= _inputs(run, cell)
         write_json(run.folder / "environment.json", here)

@@ -118,4 +118,4 @@ def test_every_script_of_a_job_has_a_config_and_every_config_a_script():
         for script in SCRIPTS
         if "spine_tasks.job" in Path(ROOT / "jobs" / f"{script}.py").read_text()
     }
-    assert jobs == set(TASKS)
+    assert jobs == set(TASKS) - {"drill"}  # which jobs/doctor.py runs
