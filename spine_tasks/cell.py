@@ -1,10 +1,11 @@
 """A cell: one training and evaluation to do. Its id is what it computes."""
 
+import functools
 import hashlib
 import json
 import math
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from spine_tasks.configs import knobs_of, make_config
@@ -57,7 +58,7 @@ class Cell:
     arm: dict[str, Any] = field(default_factory=dict)  # its values on the grid's axes
     resources: Resources = Resources()
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """Readable name and a digest of everything that the result depends on."""
         computed = self.to_dict()
@@ -84,7 +85,7 @@ class Cell:
             "seed": self.seed,
             "needs": list(self.needs),
             "arm": self.arm,
-            "resources": asdict(self.resources),
+            "resources": vars(self.resources).copy(),
         }
 
     @classmethod

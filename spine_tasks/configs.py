@@ -6,10 +6,11 @@ stands in a grid's `resources`.
 """
 
 import difflib
+import functools
 import math
 import types
 import typing
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, Literal
 
 from spine_tasks.errors import ConfigError
@@ -150,7 +151,7 @@ def make_config(job: str, knobs: dict[str, Any]) -> Config:
     spine_tasks.errors.ConfigError: gm_segmentation has no knob 'epoch', did you mean 'epochs'? It has augment, augment_validation, batch_size, contrast, cord_suffix, crop, data, dropout, epochs, filters, image_px, init, keep, label_suffix, learning_rate, min_delta, normalise, patience, precision, spacing_mm, threads, threshold, tta, weights, xla
     """  # noqa: E501
     base = config_class(job)
-    known = typing.get_type_hints(base)
+    known = _types_of(base)  # type: ignore[arg-type]
     names = [field.name for field in fields(base)]
     for name in knobs:
         if name not in names:
@@ -158,9 +159,14 @@ def make_config(job: str, knobs: dict[str, Any]) -> Config:
     return base(**{name: _typed(job, name, value, known[name]) for name, value in knobs.items()})
 
 
+@functools.cache
+def _types_of(config: type[Config]) -> dict[str, Any]:
+    return typing.get_type_hints(config)
+
+
 def knobs_of(config: Config) -> dict[str, Any]:
     """Every knob of a config by name."""
-    return asdict(config)
+    return {field.name: getattr(config, field.name) for field in fields(config)}
 
 
 def defaults_of(job: str) -> dict[str, Any]:

@@ -115,8 +115,9 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
     """The records of a file of JSON lines; a line cut off by a kill is left out and logged."""
     if not file.exists():
         return []
+    text = file.read_text(encoding="utf-8", errors="replace")  # a crash can leave any bytes
     records = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line:
             continue
         try:

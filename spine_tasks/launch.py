@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from spine_tasks import board, local, slurm
+from spine_tasks import board, causes, local, slurm
 from spine_tasks.cell import Cell
 from spine_tasks.command import RESULTS, no_repeats, parser, run_command, selection, setting
 from spine_tasks.errors import ConfigError
@@ -103,8 +103,9 @@ def _run_here(
         watch()
     found = states(experiment.folder, cells)
     failed = [cell for cell in cells if found[cell.id].kind != "complete"]
+    stop = causes.stopped(experiment.folder)
     for cell in failed:
-        why = found[cell.id].why or "a cell that it needs is not complete"
+        why = found[cell.id].why or stop or "a cell that it needs is not complete"
         sys.stderr.write(f"{found[cell.id].kind}: {cell.id}: {why}\n")
         sys.stderr.write(f"  see {experiment.run(cell).log}\n")
     return 1 if failed else 0

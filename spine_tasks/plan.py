@@ -166,5 +166,5 @@ def _left_alone(experiment: Experiment, found: dict[str, State]) -> list[str]:
             "why; --retry-failed starts them again"
         )
     if (why := causes.stopped(experiment.folder)) is not None:
-        lines.append(f"no new cell is started: {why}; mend that, then --retry-failed")
+        lines.append(f"no new cell is started: {why}")
     return lines

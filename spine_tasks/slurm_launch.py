@@ -10,7 +10,7 @@ from spine_tasks.cell import Cell
 from spine_tasks.cluster import foreseen_start, read_cluster
 from spine_tasks.experiment import Experiment, create
 from spine_tasks.export import export
-from spine_tasks.feed import Fed, feed, throttle, waiting_arrays
+from spine_tasks.feed import Fed, feed, share, throttle, waiting_arrays
 from spine_tasks.lock import held
 from spine_tasks.plan import make_ready, raised, report, show_plan, to_start
 from spine_tasks.sites import Site
@@ -33,7 +33,7 @@ def launch(
     if asked.dry_run:
         found = states(experiment.folder, cells)
         todo = to_start(experiment, cells, found, asked.retry_failed)
-        scripts = _plan(experiment, site, todo)
+        scripts = _plan(experiment, site, todo, asked.max_parallel or site.max_parallel)
         show_plan(experiment, found, todo, name, scripts, asked.json)
         return 0
     code_now = snapshot.take(experiment.folder / "code")
@@ -76,8 +76,8 @@ def _submit(
                 exclude=out,
                 still_mine=still_mine,
             )
-            done = map(experiment.run, experiment.everything)
-            if (warning := other_code(done, code.code_sha256)) is not None:
+            begun = [experiment.run(cell) for cell in cells if found[cell.id].kind != "new"]
+            if (warning := other_code(begun, code.code_sha256)) is not None:
                 notes.append(warning)
             if out:
                 notes.append(f"without {', '.join(out)}: devices failed there twice")
@@ -136,7 +136,9 @@ def _may_go_on(found: dict[str, State], cell: Cell) -> bool:
     return state.kind in ("new", "interrupted") and not state.cancelled
 
 
-def _plan(experiment: Experiment, site: Site, todo: Sequence[Cell]) -> list[dict[str, str]]:
+def _plan(
+    experiment: Experiment, site: Site, todo: Sequence[Cell], at_once: int
+) -> list[dict[str, str]]:
     """The scripts of a launch, but for names and job ids that do not exist yet, and their starts.
 
     Without Slurm on this machine nothing is foreseen, and nothing known of the site's limits.
@@ -150,13 +152,14 @@ def _plan(experiment: Experiment, site: Site, todo: Sequence[Cell]) -> list[dict
     parts = in_order(todo, longest)
     if slurm.installed():
         check_all(cluster, site, parts)
+    each = share(at_once, len(parts))
     name = f"{experiment.name}-<launch>"
     folder = experiment.folder / FOLDER / name
     scripts = []
     for array in parts:
         alone = script(folder, setting, array, parameters(name, setting, array))
         after = ["<jobs of the needed cells>"] if array.cells[0].needs else []
-        asked = parameters(name, setting, array, after)
+        asked = parameters(name, setting, array, after, each)
         start = "sbatch is not on this machine: no start is foreseen"
         if slurm.installed():
             start = f"Slurm foresees the start of {len(array.cells)} cells: {foreseen_start(alone)}"

@@ -20,7 +20,7 @@ from types import FrameType
 from spine_tasks import causes, slurm
 from spine_tasks.environment import worker_variables
 from spine_tasks.errors import SiteError, SpineError
-from spine_tasks.exit_codes import FAILURES, OUT_OF_MEMORY
+from spine_tasks.exit_codes import FAILED, FAILURES, OUT_OF_MEMORY
 from spine_tasks.owner import SUPERVISOR, owner_of
 from spine_tasks.run import Run
 from spine_tasks.staging import staged_variables
@@ -188,6 +188,11 @@ def recorded(run: Run, code: int, kills_before: int | None = None) -> int:
         why = "host memory: the kernel killed the worker, which wanted more than resources.mem_gb"
         run.record_attempt("failed", pid=owner.pid, error=why, cause="host memory")
         return OUT_OF_MEMORY
+    death = causes.cause_of_death("", -code, None)
+    if death.cause is not None:  # it would die the same way again
+        words = {"error": death.why, "cause": death.cause.kind}
+        run.record_attempt("failed", pid=owner.pid, **words)
+        return FAILED
     run.record_attempt("killed", pid=owner.pid, signal=-code)
     return code
 

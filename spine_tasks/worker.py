@@ -109,6 +109,11 @@ def _check_progress(run: Run) -> None:
 
 def _failed(run: Run, error: Exception, seconds: float) -> int:
     kind = causes.kind_of(error)
+    if run.stop_requested and kind == "node":
+        # A cancel or preemption reached the data loaders too, which had nothing to save.
+        log.info("stopped (%s); the next attempt continues from the last checkpoint", error)
+        run.record_attempt("interrupted", seconds=seconds)
+        return os.EX_TEMPFAIL
     if isinstance(error, SpineError):
         log.error("%s", error)
     else:
