@@ -96,7 +96,9 @@ def ask_once(*command: str, stdin: str = "") -> str:
         The command is not there.
     """
     try:
-        answer = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+        answer = subprocess.run(
+            command, input=stdin, capture_output=True, text=True, check=False, env=_environment()
+        )
     except FileNotFoundError as error:
         raise SiteError(
             f"{command[0]} is not on this machine: run this on a login node of the cluster, or "
@@ -105,6 +107,18 @@ def ask_once(*command: str, stdin: str = "") -> str:
     if answer.returncode:
         raise SlurmError(command, answer.stderr.strip())
     return answer.stdout
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment without what describes the job that it may be in.
+
+    A job submitted from inside another would take it for its own.
+    """
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("SLURM_") or name in ("SLURM_CONF", "SLURM_CLUSTERS")
+    }
 
 
 def queue() -> list[QueuedTask]:

@@ -113,6 +113,7 @@ def parameters(
     }
     exports = [f"export {key}={shlex.quote(value)}" for key, value in setting.variables.items()]
     return {key: value for key, value in asked.items() if value is not None} | {
+        "nodes": 1,
         "map_count": len(array.tasks),
         "array_parallelism": max_parallel or site.max_parallel,
         "wckey": None,  # submitit's own, which some sites refuse

@@ -18,12 +18,13 @@ from spine_tasks.cell import Cell
 from spine_tasks.data.digest import check_same, data_sha256, weights_sha256
 from spine_tasks.errors import Interrupted, NotOwner, RunError, SpineError
 from spine_tasks.exit_codes import FAILED, MENDABLE, OUT_OF_MEMORY, REFUSED
-from spine_tasks.files import write_json
+from spine_tasks.files import check_room, write_json
 from spine_tasks.run import Run
 from spine_tasks.score import score
 
 log = logging.getLogger(__name__)
 
+CHECKPOINT_ROOM = 20_000_000  # bytes: a full disk is met now, not after a night of training
 IDLE_ATTEMPTS = 5  # in a row without a new checkpoint, after which a person must look
 
 
@@ -59,6 +60,7 @@ def _attempt(run: Run) -> None:
     log.info("cell %s, attempt %d", cell.id, len(_starts(run)))
     log.info("host %s, job %s, commit %s", here["host"], slurm.this_job(), here["commit"])
     if not run.complete:
+        check_room(run.folder, CHECKPOINT_ROOM, f"checkpoints of {cell.id}")
         here |= _inputs(run, cell)
         write_json(run.folder / "environment.json", here)
         module, function = cell.config.entry.split(":")
