@@ -35,6 +35,7 @@ class Cluster:
     max_requeue: int | None  # launches that may fail before a job is held; None: not told
     accounts: Accounts | None  # None: accounting does not answer
     accounts_enforced: bool  # a job must be charged to one of the user's accounts
+    qos_enforced: bool  # and have a QOS of that account
     proctrack: str  # how a job's processes are found
     memory_enforced: bool  # a job over its memory is killed
 
@@ -107,6 +108,7 @@ def read_cluster(site: Site | None = None) -> Cluster:
         max_requeue=count(config["MaxBatchRequeue"]),
         accounts=accounts,
         accounts_enforced="associations" in enforced,
+        qos_enforced="qos" in enforced,
         proctrack=config["ProctrackType"].removeprefix("proctrack/"),
         memory_enforced="OverMemoryKill" in config["JobAcctGatherParams"]
         or ("task/cgroup" in config["TaskPlugin"] and config["ConstrainRAMSpace"] == "yes"),
@@ -122,24 +124,25 @@ def check_site(cluster: Cluster, site: Site) -> None:
         The message lists those that are.
     """
     cluster.partitions_of(site)
-    if cluster.accounts is None or not cluster.accounts_enforced:
+    if cluster.accounts is None:
         return
-    known = cluster.accounts.names
-    if site.account is not None and site.account not in known:
+    user, accounts = getpass.getuser(), cluster.accounts
+    if cluster.accounts_enforced and not accounts.names:
+        raise SiteError(f"user {user} has no account on cluster {cluster.name}: ask its admins")
+    if cluster.accounts_enforced and site.account not in (None, *accounts.names):
         raise SiteError(
-            f"the site profile asks for account {site.account!r}, but user {getpass.getuser()} has "
-            f"no such account on cluster {cluster.name}{suggestion(site.account, known)}"
+            f"the site profile asks for account {site.account!r}, but user {user} has no such "
+            f"account on cluster {cluster.name}{suggestion(site.account or '', accounts.names)}"
         )
-    if not known:
+    # A QOS that is not there at all is a slip of the pen, though some sites' Slurm ignores it.
+    allowed = [one.name for one in accounts.qos]
+    if cluster.qos_enforced:
+        allowed = accounts.qos_of(site.account or accounts.default)
+    if site.qos not in (None, *allowed):
         raise SiteError(
-            f"user {getpass.getuser()} has no account on cluster {cluster.name}: ask its admins"
-        )
-    account = site.account or cluster.accounts.default
-    allowed = cluster.accounts.qos_of(account)
-    if site.qos is not None and site.qos not in allowed:
-        raise SiteError(
-            f"the site profile asks for QOS {site.qos!r}, which account {account} does not have on "
-            f"cluster {cluster.name}{suggestion(site.qos, allowed)}"
+            f"the site profile asks for QOS {site.qos!r}, which is not there for account "
+            f"{site.account or accounts.default} on cluster {cluster.name}"
+            f"{suggestion(site.qos or '', allowed)}"
         )
 
 

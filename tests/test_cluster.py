@@ -1,128 +1,28 @@
 """What a cluster says of itself, what it would refuse, and what its preemption means."""
 
 import re
-import shutil
 from dataclasses import replace
 
 import pytest
+from recorded_slurm import CONFIG, GPU, LARGE, LOW, RecordedSlurm, with_line
 
 from spine_tasks.cluster import check, check_site, foreseen_start, read_cluster
 from spine_tasks.errors import SiteError
 from spine_tasks.preemption import preemption_case
 from spine_tasks.sites import Site
 
-# As Slurm 22.05 says it, but for what a test is not about.
-CONFIG = """\
-Configuration data as of 2026-11-22T13:54:54
-AccountingStorageEnforce = associations,limits
-ClusterName             = alpine
-JobAcctGatherParams     = (null)
-JobRequeue              = 1
-KillWait                = 30 sec
-MaxArraySize            = 1001
-MaxJobCount             = 10000
-PreemptMode             = REQUEUE
-PreemptType             = preempt/partition_prio
-ProctrackType           = proctrack/cgroup
-SchedulerParameters     = bf_interval=1
-SlurmctldParameters     = (null)
-SLURM_VERSION           = 22.05.8
-TaskPlugin              = task/cgroup,task/affinity
-
-Cgroup Support Configuration:
-ConstrainRAMSpace       = yes
-
-Slurmctld(primary) at head is UP
-"""
-PARTITION = (
-    "PartitionName={name} Default={default} QoS={qos} GraceTime={grace} MaxTime={time} "
-    "MaxCPUsPerNode={cpus} PriorityTier={tier} PreemptMode={mode} State={state} "
-    "MaxMemPerNode={mem} TRES=cpu=16,mem=64G,node=4\n"
-)
-GPU = {
-    **{"name": "gpu", "default": "YES", "qos": "N/A", "grace": 0, "time": "1-00:00:00"},
-    **{"cpus": "UNLIMITED", "tier": 10, "mode": "OFF", "state": "UP", "mem": "UNLIMITED"},
-}
-LOW = GPU | {"name": "low", "default": "NO", "grace": 20, "tier": 1, "mode": "REQUEUE"}
-LARGE = GPU | {"name": "large", "default": "NO", "qos": "big", "time": "UNLIMITED"}
-SINFO = """\
-gpu|8|65536|gpu:a100:4(S:0-1)|a100,ib
-gpu|16|32768|gpu:v100:2|(null)
-low|4|16384|(null)|(null)
-large|128|1048576+|(null)|ib
-"""
-DEFAULT = "spine\n"
-MINE = """\
-ana|spine||debug,normal||30|
-ana|teaching||normal|normal|5|
-"""
-ACCOUNTS = """\
-|root||normal|||
-|spine||normal||40|50
-|teaching||normal|||
-"""
-QOS = """\
-normal||||cluster|00:00:00
-debug|1|5|normal|cancel|00:00:10
-big|20||||00:00:00
-"""
-
 
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
-    """Commands of Slurm that say what a test tells them to: `slurm(name, {words: answer})`."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    (folder / "cat").symlink_to(shutil.which("cat"))
-    monkeypatch.setenv("PATH", str(folder))  # without this machine's Slurm
+    """A Slurm without any command yet, in place of this machine's."""
+    fake = RecordedSlurm(tmp_path / "bin")
+    monkeypatch.setenv("PATH", str(fake.folder))
     monkeypatch.setenv("SPINE_SLURM_PATIENCE_S", "0")
-    monkeypatch.setattr("getpass.getuser", lambda: "ana")
-
-    def make(name, answers, code=0, stream=1):
-        cases = "".join(
-            f"  *'{words}'*) cat <<'ANSWER' >&{stream}\n{answer}ANSWER\n  exit {code};;\n"
-            for words, answer in answers.items()
-        )
-        log = f'echo "$*" >> {folder}/{name}.asked\n'
-        (folder / name).write_text(f'#!/bin/sh\n{log}case "$*" in\n{cases}esac\nexit 3\n')
-        (folder / name).chmod(0o755)
-
-    def asked(name):
-        return (folder / f"{name}.asked").read_text().splitlines()
-
-    make.asked = asked
-    make.folder = folder
-    return make
+    return fake
 
 
-@pytest.fixture
-def site_of(slurm):
-    """Make a whole cluster, some of it otherwise."""
-
-    def make(config=CONFIG, partitions=(GPU, LOW, LARGE), sinfo=SINFO, qos=QOS):
-        told = "".join(PARTITION.format(**one) for one in partitions)
-        slurm("scontrol", {"show config": config, "show partition": told})
-        slurm("sinfo", {"%R|%c|%m|%G|%f": sinfo})
-        slurm(
-            "sacctmgr",
-            {
-                "show user name=ana cluster=alpine": DEFAULT,
-                "show assoc cluster=alpine user=ana": MINE,
-                "show assoc cluster=alpine user= ": ACCOUNTS,
-                "show qos": qos,
-            },
-        )
-
-    return make
-
-
-def with_line(name, value, text=CONFIG):
-    lines = [line for line in text.splitlines() if line.partition(" ")[0] != name]
-    return "\n".join([f"{name} = {value}", *lines]) + "\n"
-
-
-def test_a_cluster_is_what_its_commands_say(site_of):
-    site_of()
+def test_a_cluster_is_what_its_commands_say(slurm):
+    slurm.is_cluster()
     cluster = read_cluster()
     assert (cluster.name, cluster.version) == ("alpine", "22.05.8")
     assert (cluster.max_array_size, cluster.max_job_count) == (1001, 10000)
@@ -140,9 +40,9 @@ def test_a_cluster_is_what_its_commands_say(site_of):
     assert large.nodes[0].mem_mb == 1048576
 
 
-def test_what_newer_versions_say_is_read_too(site_of):
+def test_what_newer_versions_say_is_read_too(slurm):
     config = with_line("PreemptParameters", "reclaim,send_user_signal")
-    site_of(config=with_line("MaxBatchRequeue", "5", with_line("JobRequeue", "0", config)))
+    slurm.is_cluster(config=with_line("MaxBatchRequeue", "5", with_line("JobRequeue", "0", config)))
     cluster = read_cluster()
     assert (cluster.user_signal, cluster.max_requeue, cluster.requeue) == (True, 5, False)
 
@@ -154,8 +54,8 @@ def test_what_newer_versions_say_is_read_too(site_of):
         (("SlurmctldParameters", "enable_configless"), False),
     ],
 )
-def test_the_user_signal_of_older_versions_is_read(site_of, line, sends):
-    site_of(config=with_line(*line))
+def test_the_user_signal_of_older_versions_is_read(slurm, line, sends):
+    slurm.is_cluster(config=with_line(*line))
     assert read_cluster().user_signal is sends
 
 
@@ -168,23 +68,22 @@ def test_the_user_signal_of_older_versions_is_read(site_of, line, sends):
         ({"TaskPlugin": "task/none", "JobAcctGatherParams": "OverMemoryKill"}, True),
     ],
 )
-def test_memory_is_enforced_by_cgroups_or_by_the_killer_of_jobs(site_of, lines, enforced):
+def test_memory_is_enforced_by_cgroups_or_by_the_killer_of_jobs(slurm, lines, enforced):
     config = CONFIG
     for name, value in lines.items():
         config = with_line(name, value, config)
-    site_of(config=config)
+    slurm.is_cluster(config=config)
     assert read_cluster().memory_enforced is enforced
 
 
-def test_a_limit_on_the_tasks_of_an_array_counts_where_it_is_lower(site_of):
-    site_of(config=with_line("SchedulerParameters", "bf_interval=1,max_array_tasks=200"))
+def test_a_limit_on_the_tasks_of_an_array_counts_where_it_is_lower(slurm):
+    slurm.is_cluster(config=with_line("SchedulerParameters", "bf_interval=1,max_array_tasks=200"))
     assert read_cluster().max_array_size == 200
 
 
-def test_without_slurmdbd_everything_else_is_read_and_it_is_asked_once(site_of, slurm):
-    site_of()
-    refused = "sacctmgr: error: Sending PersistInit msg: Connection refused\n"
-    slurm("sacctmgr", {"show": refused}, code=1, stream=2)
+def test_without_slurmdbd_everything_else_is_read_and_it_is_asked_once(slurm):
+    slurm.is_cluster()
+    slurm.has_no_slurmdbd()
     cluster = read_cluster()
     assert (cluster.accounting, cluster.accounts, cluster.max_submit) == (False, None, None)
     assert len(slurm.asked("sacctmgr")) == 1
@@ -201,13 +100,13 @@ def test_without_slurmdbd_everything_else_is_read_and_it_is_asked_once(site_of, 
         (Site(partition=["low", "large"], account="teaching"), 5),
     ],
 )
-def test_the_limit_on_submitted_jobs_is_the_least_of_those_that_hold(site_of, site, limit):
-    site_of()
+def test_the_limit_on_submitted_jobs_is_the_least_of_those_that_hold(slurm, site, limit):
+    slurm.is_cluster()
     assert read_cluster(site).max_submit == limit
 
 
-def test_limits_that_are_not_enforced_are_none(site_of):
-    site_of(config=with_line("AccountingStorageEnforce", "associations"))
+def test_limits_that_are_not_enforced_are_none(slurm):
+    slurm.is_cluster(config=with_line("AccountingStorageEnforce", "associations"))
     assert read_cluster().max_submit is None
 
 
@@ -225,7 +124,7 @@ def test_limits_that_are_not_enforced_are_none(site_of):
     ],
 )
 def test_a_controller_that_does_not_answer_is_an_error_in_its_words(slurm, said, message):
-    slurm("scontrol", {"": said}, code=1, stream=2)
+    slurm.says("scontrol", {"": said}, code=1, stream=2)
     with pytest.raises(SiteError, match=message):
         read_cluster()
 
@@ -256,8 +155,8 @@ ASKED = {"cpus": 1, "mem_gb": 1.0, "gpus": 0, "time_min": 60}
         (Site(account="teaching", qos="normal"), {}),
     ],
 )
-def test_what_a_node_and_a_partition_have_is_let_through(site_of, site, asked):
-    site_of()
+def test_what_a_node_and_a_partition_have_is_let_through(slurm, site, asked):
+    slurm.is_cluster()
     check(read_cluster(), site, **ASKED | asked)
 
 
@@ -277,19 +176,23 @@ def test_what_a_node_and_a_partition_have_is_let_through(site_of, site, asked):
         (Site(partition="low,gpu"), {"cpus": 17}, "partition low has.*partition gpu has"),
         (Site(partition="gpuu"), {}, r"'gpuu'.*did you mean 'gpu'\? It has gpu, large, low"),
         (Site(partition=["gpu", "x"]), {}, "'x'"),
-        (Site(account="spin"), {}, r"user ana has .*did you mean 'spine'\? It has spine, teaching"),
-        (Site(qos="high"), {}, "account spine does not have .*It has debug, normal"),
-        (Site(account="teaching", qos="debug"), {}, "account teaching does not have"),
+        (
+            Site(account="spin"),
+            {},
+            r"has no such account .*did you mean 'spine'\? It has spine, teaching",
+        ),
+        (Site(qos="high"), {}, "account spine on .*It has debug, normal"),
+        (Site(account="teaching", qos="debug"), {}, "account teaching"),
     ],
 )
-def test_what_could_never_run_is_refused_with_what_there_is(site_of, site, asked, message):
-    site_of()
+def test_what_could_never_run_is_refused_with_what_there_is(slurm, site, asked, message):
+    slurm.is_cluster()
     with pytest.raises(SiteError, match=message):
         check(read_cluster(), site, **ASKED | asked)
 
 
-def test_a_partition_caps_what_its_nodes_have(site_of):
-    site_of(partitions=[GPU | {"cpus": 4, "mem": 8192}])
+def test_a_partition_caps_what_its_nodes_have(slurm):
+    slurm.is_cluster(partitions=[GPU | {"cpus": 4, "mem": 8192}])
     cluster = read_cluster()
     check(cluster, Site(), **ASKED | {"cpus": 4, "mem_gb": 8.0})
     for more in ({"cpus": 5}, {"mem_gb": 8.1}):
@@ -297,17 +200,25 @@ def test_a_partition_caps_what_its_nodes_have(site_of):
             check(cluster, Site(), **ASKED | more)
 
 
-def test_a_partition_that_takes_no_jobs_and_a_missing_default_are_said(site_of):
-    site_of(partitions=[GPU | {"state": "INACTIVE", "default": "NO"}])
+def test_a_partition_that_takes_no_jobs_and_a_missing_default_are_said(slurm):
+    slurm.is_cluster(partitions=[GPU | {"state": "INACTIVE", "default": "NO"}])
     with pytest.raises(SiteError, match="takes no jobs, its state is INACTIVE"):
         check(read_cluster(), Site(partition="gpu"), **ASKED)
     with pytest.raises(SiteError, match=r"no default partition: name one .* of gpu"):
         check(read_cluster(), Site(), **ASKED)
 
 
-def test_accounts_that_are_not_enforced_are_not_judged(site_of):
-    site_of(config=with_line("AccountingStorageEnforce", "none"))
-    check_site(read_cluster(), Site(account="anything"))
+def test_accounts_and_qos_that_are_not_enforced_are_not_judged_but_for_names_of_nothing(slurm):
+    slurm.is_cluster(config=with_line("AccountingStorageEnforce", "none"))
+    check_site(read_cluster(), Site(account="anything", qos="big"))
+    with pytest.raises(SiteError, match=r"'bigg'.*did you mean 'big'"):
+        check_site(read_cluster(), Site(qos="bigg"))
+
+
+def test_a_user_without_an_account_is_said(slurm):
+    slurm.is_cluster(mine="")
+    with pytest.raises(SiteError, match="has no account on cluster alpine: ask its admins"):
+        check_site(read_cluster(), Site())
 
 
 @pytest.mark.parametrize(
@@ -327,8 +238,8 @@ def test_accounts_that_are_not_enforced_are_not_judged(site_of):
         ({"mode": "GANG,SUSPEND"}, {}, "stopped where they are"),
     ],
 )
-def test_each_case_of_preemption_is_told_apart(site_of, partition, cluster, words):
-    site_of(partitions=[GPU, LOW | partition, LARGE])
+def test_each_case_of_preemption_is_told_apart(slurm, partition, cluster, words):
+    slurm.is_cluster(partitions=[GPU, LOW | partition, LARGE])
     here = replace(read_cluster(), **cluster)
     site = Site(partition="low")
     (queue,) = here.partitions_of(site)
@@ -342,8 +253,8 @@ def test_each_case_of_preemption_is_told_apart(site_of, partition, cluster, word
         ("debug", "never preempted"),
     ],
 )
-def test_preemption_by_qos_goes_by_the_qos_of_the_job(site_of, qos, words):
-    site_of(config=with_line("PreemptType", "preempt/qos"))
+def test_preemption_by_qos_goes_by_the_qos_of_the_job(slurm, qos, words):
+    slurm.is_cluster(config=with_line("PreemptType", "preempt/qos"))
     cluster, site = read_cluster(), Site(qos=qos)
     (queue,) = cluster.partitions_of(site)
     assert re.search(words, preemption_case(cluster, site, queue))
@@ -357,7 +268,7 @@ def test_a_foreseen_start_is_told_and_nothing_else_of_the_script_is_changed(slur
         "sbatch: Job 11 to start at 2026-11-22T14:34:14 using 1 processors on nodes node1 in "
         "partition gpu\n"
     )
-    slurm("sbatch", {"--test-only": said}, stream=2)
+    slurm.says("sbatch", {"--test-only": said}, stream=2)
     sbatch = slurm.folder / "sbatch"
     sbatch.write_text(sbatch.read_text().replace("\n", f"\ncat > {slurm.folder}/script\n", 1))
     assert foreseen_start(SCRIPT) == "2026-11-22 14:34 on node1, partition gpu"
@@ -366,12 +277,12 @@ def test_a_foreseen_start_is_told_and_nothing_else_of_the_script_is_changed(slur
 
 
 def test_a_start_in_unknown_words_is_told_in_those(slurm):
-    slurm("sbatch", {"--test-only": "sbatch: some day\n"}, stream=2)
+    slurm.says("sbatch", {"--test-only": "sbatch: some day\n"}, stream=2)
     assert foreseen_start(SCRIPT) == "sbatch: some day"
 
 
 def test_what_slurm_would_refuse_is_told_in_its_words(slurm):
     said = "sbatch: error: QOSMaxSubmitJobPerUserLimit\nallocation failure: Job violates\n"
-    slurm("sbatch", {"--test-only": said}, code=1, stream=2)
+    slurm.says("sbatch", {"--test-only": said}, code=1, stream=2)
     with pytest.raises(SiteError, match="QOSMaxSubmitJobPerUserLimit"):
         foreseen_start(SCRIPT)
