@@ -110,7 +110,7 @@ def ask_once(*command: str, stdin: str = "") -> str:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment without what describes the job that it may be in.
+    """The environment without what describes the job that it may be in.
 
     A job submitted from inside another would take it for its own.
     """
