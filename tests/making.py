@@ -10,6 +10,8 @@ import numpy as np
 
 from spine_tasks.cell import Cell
 from spine_tasks.configs import make_config
+from spine_tasks.experiment import planned
+from spine_tasks.grid import configure, find_grid
 from spine_tasks.run import Run
 from spine_tasks.splits import load_split
 
@@ -84,3 +86,9 @@ def python(code, *arguments, env=None):
         env=env or environment(),
         timeout=900,
     )
+
+
+def planned_grid(results, name="grid", **settings):
+    """gm_transfer as it would be launched: four cells of one seed, and the one that two need."""
+    chosen = {"seeds": 1, "resources.mem_gb": 0.1} | settings
+    return planned(name, configure(find_grid("gm_transfer"), "demo", chosen), results)

@@ -1,145 +1,249 @@
-"""What is handed to Slurm: the text, recorded, and the parameters it is made from."""
+"""Submission: each array exactly once, wherever a launcher is killed and whatever Slurm says."""
 
-import difflib
-import json
-import shlex
-import subprocess
-import sys
-from pathlib import Path
+import multiprocessing
+import pickle
+from collections import Counter
 
 import pytest
-from making import cell, command
+from fake_slurm import FakeSlurm
+from making import planned_grid
 
-from spine_tasks.cell import Resources
-from spine_tasks.sites import Site, load_site
-from spine_tasks.submit import batches, minutes, parameters, script
+from spine_tasks import submit as submitting
+from spine_tasks.errors import RunError, SiteError
+from spine_tasks.sites import Site
+from spine_tasks.submissions import begin, folder_of, note, read_tasks, submissions
+from spine_tasks.submit import Array, Setting, finish_begun, submit, tasks_of
 
-RECORDED = Path(__file__).parent / "recorded" / "gm_transfer.sbatch"
-
-
-def lines(site=None, resources=None, after=(), count=1):
-    asked = parameters("name", site or Site(), resources or Resources(), after)
-    return script(Path("folder"), asked, count).splitlines()
-
-
-@pytest.fixture(scope="module")
-def scripts(tmp_path_factory):
-    """The sbatch scripts that a dry run of gm_transfer shows, without this machine's paths."""
-    results = tmp_path_factory.mktemp("results")
-    flags = ("--grid", "gm_transfer", "--site", "example", "--dry-run", "--json")
-    answer = command("launch", *flags, "--results", results)
-    assert answer.returncode == 0, answer.stderr
-    texts = json.loads(answer.stdout)["scripts"]
-    return [t.replace(str(results), "RESULTS").replace(sys.executable, "PYTHON") for t in texts]
+TIMED_OUT = "Batch job submission failed: Socket timed out on send/recv operation"
+REFUSED = "Batch job submission failed: Invalid account or account/partition combination specified"
 
 
-def test_the_scripts_of_gm_transfer_are_the_recorded_ones(scripts):
-    now = "\n".join(scripts)
-    diff = difflib.unified_diff(
-        RECORDED.read_text().splitlines(), now.splitlines(), "recorded", "now", lineterm=""
-    )
-    if told := "\n".join(diff):
-        pytest.fail(f"{told}\nif this is meant, write the new text to {RECORDED}", pytrace=False)
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """Commands of Slurm on the PATH; a launcher does not wait long for an array to appear."""
+    fake = FakeSlurm(tmp_path / "bin")
+    monkeypatch.setenv("PATH", fake.path)
+    monkeypatch.setenv("SPINE_SLURM_PATIENCE_S", "0")
+    monkeypatch.setattr(submitting, "LOOKS_S", (0.0, 0.0))
+    return fake
 
 
-def test_the_scripts_are_bash(scripts):
-    assert len(scripts) == 2
-    for text in scripts:
-        answer = subprocess.run(
-            ["bash", "-n"], input=text, capture_output=True, text=True, check=False
-        )
-        assert (answer.returncode, answer.stderr) == (0, "")
+def setting_of(experiment, site=None, **changes):
+    fields = {"variables": {"SPINE_CODE": "/code"}} | changes
+    return Setting(experiment=experiment, site=site or Site(), **fields)
 
 
-def test_what_a_cell_asks_for_stands_in_the_script():
-    resources = Resources(gpus=2, cpus=7, mem_gb=1.5, time="1-00:00:01")
-    text = lines(Site(gres="gpu:a100:{gpus}"), resources)
-    for line in ("--gres=gpu:a100:2", "--cpus-per-task=7", "--mem=1536M", "--time=1441"):
-        assert f"#SBATCH {line}" in [one.replace("'", "") for one in text]
+def of(experiment, *numbers):
+    """An array of some of the experiment's cells."""
+    cells = [experiment.everything[number] for number in numbers]
+    return Array(cells[0].resources, "tensorflow", cells)
 
 
-def test_a_step_gets_the_cpus_of_its_job():
-    (srun,) = (line for line in lines(resources=Resources(cpus=7)) if line.startswith("srun"))
-    assert "--cpus-per-task=7" in srun
+def test_what_the_tasks_compute_is_what_the_node_is_told(tmp_path):
+    experiment = planned_grid(tmp_path)
+    site = Site(umask="0007", stage=True, stage_to="/local", python={"tensorflow": "/tf/python"})
+    tasks = tasks_of(setting_of(experiment, site), of(experiment, 1, 2))
+    assert tasks.cells == [[one.id] for one in experiment.everything[1:3]]
+    assert (tasks.worker, tasks.umask, tasks.stage_to) == (["/tf/python"], 0o007, "/local")
+    assert tasks.mem_gb == experiment.cells[0].resources.mem_gb
 
 
-def test_what_the_site_says_stands_in_the_script():
-    site = Site(partition="p", account="a", qos="q", constraint="c", signal_lead_s=77)
-    text = lines(site)
-    for line in ("partition=p", "account=a", "qos=q", "constraint=c", "signal=USR2@77"):
-        assert f"#SBATCH --{line}" in text
+def test_an_array_is_held_until_all_is_on_disk_and_then_let_start(slurm, tmp_path):
+    experiment = planned_grid(tmp_path)
+    job = submit(setting_of(experiment), of(experiment, 0, 1), ["7_0"], 4)
+    (known,) = submissions(experiment.folder)
+    assert (known.job, known.released) == (job, True)
+    assert known.tasks.cells == [[one.id] for one in experiment.everything[:2]]
+    assert slurm.jobs[job] == {
+        "name": known.name,
+        "after": "afterany:7_0",
+        "tasks": {"0": ["PENDING", "None"], "1": ["PENDING", "None"]},
+    }
+    assert slurm.calls("sbatch") == [["sbatch", "--parsable", "--hold"]]
+    folder = folder_of(experiment.folder, known.name)
+    script = (folder / "submission.sh").read_text()
+    assert script == (slurm.folder / f"{job}.sbatch").read_text()
+    for index in (0, 1):  # what submitit looks for on the node, and calls with the folder
+        delayed = pickle.loads((folder / f"{job}_{index}_submitted.pkl").read_bytes())
+        assert (type(delayed.function).__name__, delayed.args) == ("Supervise", (str(folder),))
 
 
-def test_what_neither_says_is_left_to_the_cluster():
-    text = "\n".join(lines())
-    for flag in ("partition", "account", "qos", "constraint", "gres", "dependency", "array"):
-        assert f"--{flag}" not in text
+def test_two_arrays_never_have_one_name(slurm, tmp_path):
+    experiment = planned_grid(tmp_path)
+    for number in range(3):
+        submit(setting_of(experiment), of(experiment, number), [], 4)
+    assert len({one["name"] for one in slurm.jobs.values()}) == 3
 
 
-def test_a_job_is_requeued_and_its_log_appended_to():
-    text = lines()
-    assert "#SBATCH --requeue" in text
-    assert "#SBATCH --open-mode=append" in text
+def stop_at(slurm, monkeypatch, *beginning):
+    """What is on disk when a command of Slurm is about to be given."""
+    seen = []
+    real = submitting.slurm.ask_once
+
+    def look(*command, **more):
+        if command[: len(beginning)] == beginning:
+            seen.append({file.name for file in slurm.folder.parent.rglob("*")})
+        return real(*command, **more)
+
+    monkeypatch.setattr(submitting.slurm, "ask_once", look)
+    return seen
 
 
-def test_set_up_lines_come_before_the_command_and_end_the_job_where_they_fail():
-    text = lines(Site(setup=["module load cuda", "source env"]))
-    first = text.index("set -eo pipefail")
-    assert text[first : first + 3] == ["set -eo pipefail", "module load cuda", "source env"]
-    assert first + 2 < next(n for n, line in enumerate(text) if line.startswith("srun"))
+def test_the_intent_and_the_tasks_are_on_disk_before_sbatch_is_called(slurm, tmp_path, monkeypatch):
+    seen = stop_at(slurm, monkeypatch, "sbatch")
+    experiment = planned_grid(tmp_path)
+    submit(setting_of(experiment), of(experiment, 0), [], 4)
+    assert {"submissions.jsonl", "tasks.json", "submission.sh"} <= seen[0]
 
 
-def test_several_cells_are_one_array_throttled_by_the_site():
-    assert "#SBATCH --array=0-11%4" in lines(Site(max_parallel=4), count=12)
-    assert "#SBATCH --array=0-2%3" in lines(Site(max_parallel=256), count=3)
+def test_what_the_node_needs_is_on_disk_before_the_array_may_start(slurm, tmp_path, monkeypatch):
+    seen = stop_at(slurm, monkeypatch, "scontrol", "release")
+    experiment = planned_grid(tmp_path)
+    job = submit(setting_of(experiment), of(experiment, 0, 1), [], 4)
+    assert {f"{job}_0_submitted.pkl", f"{job}_1_submitted.pkl"} <= seen[0]
 
 
-def test_jobs_wait_for_others_to_end_well_or_not():
-    text = [line.replace("'", "") for line in lines(after=["12", "13"])]
-    assert "#SBATCH --dependency=afterany:12:13" in text
+def test_a_launcher_whose_place_was_taken_submits_nothing(slurm, tmp_path):
+    def taken_over():
+        raise RunError("taken over")
+
+    experiment = planned_grid(tmp_path)
+    with pytest.raises(RunError, match="taken over"):
+        submit(setting_of(experiment, still_mine=taken_over), of(experiment, 0), [], 4)
+    assert slurm.calls("sbatch") == []
 
 
-def test_one_array_is_one_kind_of_resources_and_loses_no_cell():
-    small, large = Resources(), Resources(mem_gb=64)
-    cells = [cell(seed=n, resources=large if n in (1, 3) else small) for n in range(5)]
-    assert [(r, f, [one.seed for one in group]) for r, f, group in batches(cells)] == [
-        (small, "tensorflow", [0, 2, 4]),
-        (large, "tensorflow", [1, 3]),
+def test_an_array_that_was_taken_though_slurm_timed_out_is_not_submitted_again(slurm, tmp_path):
+    experiment = planned_grid(tmp_path)
+    slurm.fail("sbatch", TIMED_OUT, when="after")
+    job = submit(setting_of(experiment), of(experiment, 0, 1), [], 4)
+    assert list(slurm.jobs) == [job]
+    assert len(slurm.calls("sbatch")) == 1
+    assert slurm.jobs[job]["tasks"]["0"] == ["PENDING", "None"]
+    assert [(one.job, one.released) for one in submissions(experiment.folder)] == [(job, True)]
+
+
+def test_a_refusal_is_said_in_slurms_words_and_leaves_nothing(slurm, tmp_path):
+    experiment = planned_grid(tmp_path)
+    slurm.fail("sbatch", REFUSED)
+    with pytest.raises(SiteError) as error:
+        submit(setting_of(experiment), of(experiment, 0, 1), [], 4)
+    assert REFUSED in str(error.value)
+    assert "Slurm does not take 2 cells of grid" in str(error.value)
+    assert "correct the site profile" in str(error.value)
+    assert slurm.jobs == {}
+    assert [one.gone for one in submissions(experiment.folder)] == [True]
+    assert finish_begun(experiment.folder) == []
+    assert len(slurm.calls("sbatch")) == 1
+
+
+def test_an_array_that_slurm_denied_and_has_later_never_starts(slurm, tmp_path):
+    experiment = planned_grid(tmp_path)
+    slurm.fail("sbatch", TIMED_OUT)
+    with pytest.raises(SiteError):
+        submit(setting_of(experiment), of(experiment, 0), [], 4)
+    (known,) = submissions(experiment.folder)
+    slurm.put("55", known.name, "PENDING", reason="JobHeldUser")
+    slurm.put("56", "of-another", "PENDING")
+    assert finish_begun(experiment.folder) == []
+    assert list(slurm.jobs) == ["56"]
+
+
+def test_where_slurm_does_not_answer_nothing_is_said_to_be_gone(slurm, tmp_path):
+    experiment = planned_grid(tmp_path)
+    slurm.fail("sbatch", TIMED_OUT, when="after")
+    slurm.fail("squeue", "Unable to contact slurm controller (connect failure)")
+    with pytest.raises(SiteError, match="out of reach"):
+        submit(setting_of(experiment), of(experiment, 0), [], 4)
+    assert submissions(experiment.folder)[0].begun
+    (job,) = slurm.jobs
+    assert finish_begun(experiment.folder) == [job]
+    assert slurm.jobs[job]["tasks"]["0"] == ["PENDING", "None"]
+
+
+def launch(experiment):
+    """What a launch does for two cells: first what was begun, then what nobody computes."""
+    finish_begun(experiment.folder)
+    known = submissions(experiment.folder)
+    there = {of for one in known if one.released for task in one.tasks.cells for of in task}
+    for number in (0, 1):
+        if experiment.everything[number].id not in there:
+            submit(setting_of(experiment), of(experiment, number), [], 4)
+
+
+def killed(experiment):
+    """Launch in a process that a command of Slurm may kill; return whether it did."""
+    process = multiprocessing.get_context("fork").Process(target=launch, args=(experiment,))
+    process.start()
+    process.join()
+    return process.exitcode != 0
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("at", ["sbatch", "scontrol release"])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_launcher_killed_at_any_call_leaves_each_cell_in_one_array(
+    slurm, tmp_path, at, when, again
+):
+    experiment = planned_grid(tmp_path)
+    if again:  # the first array is whole, the launcher dies of the second
+        submit(setting_of(experiment), of(experiment, 0), [], 4)
+    slurm.fail(at, when=when, kill=True)
+    assert killed(experiment)
+    launch(experiment)
+    launch(experiment)
+    known = submissions(experiment.folder)
+    cells = [
+        task
+        for one in known
+        if one.job in slurm.jobs
+        for task in read_tasks(folder_of(experiment.folder, one.name)).cells
     ]
-    assert batches([]) == []
+    assert Counter(map(tuple, cells)) == {(one.id,): 1 for one in experiment.everything[:2]}
+    assert len(slurm.jobs) == 2
+    for job in slurm.jobs.values():
+        assert job["tasks"] == {"0": ["PENDING", "None"]}
+    assert not any(one.begun for one in known)
 
 
-def test_a_fraction_of_a_gigabyte_is_not_rounded_away():
-    assert parameters("n", Site(), Resources(mem_gb=0.1))["mem"] == "102M"
+def test_a_launcher_killed_while_it_finishes_what_was_begun_finishes_it_the_next_time(
+    slurm, tmp_path
+):
+    experiment = planned_grid(tmp_path)
+    slurm.fail("scontrol release", when="before", kill=True, times=3)
+    for _ in range(3):
+        assert killed(experiment)
+    launch(experiment)
+    assert len(slurm.jobs) == 2
+    assert len(slurm.calls("sbatch")) == 2
 
 
-def test_a_results_folder_may_have_spaces_in_its_name():
-    text = script(Path("my results"), parameters("n", Site(), Resources()), 1).splitlines()
-    (srun,) = (line for line in text if line.startswith("srun"))
-    assert shlex.split(srun)[-1] == "my results"
+@pytest.mark.parametrize("states", [("ENDED", "RUNNING"), ("RUNNING", "PENDING")])
+def test_an_array_that_runs_already_is_finished_without_an_error(slurm, tmp_path, states):
+    # The launcher was killed between the release and its record, and hours have passed. Slurm
+    # refuses to release an array of which a task has ended.
+    experiment = planned_grid(tmp_path)
+    tasks = tasks_of(setting_of(experiment), of(experiment, 0, 1))
+    begin(experiment.folder, "grid-1", tasks)
+    note(experiment.folder, "grid-1", job="7")
+    slurm.put("7", "grid-1", *states)
+    finish_begun(experiment.folder)
+    assert submissions(experiment.folder)[0].released
 
 
-def test_no_memory_is_never_asked_for():
-    # `--mem=0` means all of the node's memory.
-    assert parameters("n", Site(), Resources(mem_gb=0.0001))["mem"] != "0M"
+def test_an_array_that_has_ended_meanwhile_is_not_gone(slurm, tmp_path):
+    experiment = planned_grid(tmp_path)
+    begin(experiment.folder, "grid-1", tasks_of(setting_of(experiment), of(experiment, 0)))
+    note(experiment.folder, "grid-1", job="7")
+    assert finish_begun(experiment.folder) == []
+    (known,) = submissions(experiment.folder)
+    assert (known.released, known.gone) == (True, False)
 
 
-@pytest.mark.parametrize(
-    ("time", "whole"),
-    [
-        ("00:00:01", 1),
-        ("00:01:00", 1),
-        ("00:59:59", 60),
-        ("2:00:00", 120),
-        ("1-00:00:00", 1440),
-        ("10-01:01:01", 14462),
-    ],
-)
-def test_times_are_rounded_up_to_minutes(time, whole):
-    assert minutes(time) == whole
-
-
-@pytest.mark.parametrize("name", ["default", "example", "dev_cluster"])
-def test_the_profiles_of_the_repository_make_scripts_that_are_bash(name):
-    text = "\n".join(lines(load_site(name), Resources(gpus=1), ["1"], 3))
-    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+def test_what_a_person_submits_is_not_submitted_by_a_launch(slurm, tmp_path):
+    experiment = planned_grid(tmp_path)
+    begin(experiment.folder, "grid-1", tasks_of(setting_of(experiment), of(experiment, 0)))
+    note(experiment.folder, "grid-1", by_hand=True)
+    assert finish_begun(experiment.folder) == []
+    assert [one.gone for one in submissions(experiment.folder)] == [False]
+    assert slurm.calls() == []
