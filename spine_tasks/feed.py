@@ -12,7 +12,8 @@ from spine_tasks.states import State
 from spine_tasks.submissions import submissions
 from spine_tasks.submit import Array, Setting, check_all, in_order, room, submit
 
-LIMIT_WORDS = ("accounting/QOS policy", "MaxSubmitJob", "temporarily unable to accept", "limit")
+# Slurm's words where it would take fewer tasks. Not just "limit": a time limit is no such thing.
+LIMIT_WORDS = ("accounting/QOS policy", "SubmitJob", "temporarily unable to accept")
 
 
 @dataclass
@@ -105,7 +106,7 @@ def _submit(
         try:
             job = submit(setting, part, after, each)
         except SiteError as error:
-            if not any(words in str(error) for words in LIMIT_WORDS):
+            if not any(words in str(error.__cause__) for words in LIMIT_WORDS):
                 raise
             # A limit that its configuration does not show: half of it may be taken.
             free, fed.why = fits // 2, str(error)

@@ -9,6 +9,8 @@ import json
 import os
 import sys
 
+from recorded_slurm import CONFIG, GPU, PARTITION, SINFO
+
 
 class FakeSlurm:
     """A queue, and the faults that its commands are to have."""
@@ -23,6 +25,9 @@ class FakeSlurm:
             file = folder / name
             file.write_text(f"#!{sys.executable} -IS\n{body}\n_answer()\n")
             file.chmod(0o755)
+        self._write("config", CONFIG)
+        self._write("partition", PARTITION.format(**GPU))
+        self._write("sinfo", SINFO)
 
     @property
     def path(self):
@@ -147,7 +152,7 @@ def _answer():
                 refuse(f"{words[2]}_0: Job has already finished\n{words[2]}_1: No error")
             for task in jobs[words[2]]["tasks"].values():
                 task[1] = "None" if task[1] == "JobHeldUser" else task[1]
-        return read("config", "") if words[1:3] == ["show", "config"] else ""
+        return read(words[-1], "") if "show" in words else ""
 
     def scancel():
         for job in words[1:]:
@@ -177,4 +182,4 @@ def _answer():
         text = next(one for one in commands if one.__name__ == words[0])()
         write("jobs", jobs)
         fault("after")
-    sys.stdout.write(f"{text}\n" if text else "")
+    sys.stdout.write(f"{text.strip()}\n" if text else "")
