@@ -61,7 +61,8 @@ def queued(handed_over: Sequence[Submission]) -> dict[str, State]:
     SiteError
         Slurm does not answer.
     """
-    known = {one.name: one for one in handed_over}
+    # What Slurm denied and has all the same is held for ever, until a launch cancels it.
+    known = {one.name: one for one in handed_over if not one.gone}
     if not known or not slurm.installed():
         return {}
     found: dict[str, State] = {}
@@ -116,7 +117,7 @@ def _deaths(
             silent[cell] = jobs_of[cell], None
         elif state.kind == "interrupted" and not state.cancelled:
             last = _last_word(Run(folder / cell))
-            if last is not None and last["event"] != "interrupted":
+            if last is not None:
                 silent[cell] = last["job_id"], last
     jobs = sorted({job for job, _ in silent.values() if job})
     ends = slurm_ends(jobs) if jobs else {}
@@ -126,6 +127,10 @@ def _deaths(
         end = ends.get(job or "")
         if last is None:
             told[cell] = _never_started(job or "", end, text)
+            continue
+        if last["event"] == "interrupted":  # it may have been cancelled while it waited to go on
+            if end == "CANCELLED":
+                told[cell] = State("interrupted", "cancelled", cancelled=True)
             continue
         saved = Run(folder / cell).saved_ns() is not None
         death = cause_of_death(text, last.get("signal"), end, saved)

@@ -11,6 +11,8 @@ import sys
 
 from recorded_slurm import CONFIG, GPU, PARTITION, SINFO
 
+from spine_tasks import submit
+
 
 class FakeSlurm:
     """A queue, and the faults that its commands are to have."""
@@ -29,10 +31,16 @@ class FakeSlurm:
         self._write("partition", PARTITION.format(**GPU))
         self._write("sinfo", SINFO)
 
-    @property
-    def path(self):
-        """A PATH on which these commands come first."""
-        return f"{self.folder}{os.pathsep}{os.environ['PATH']}"
+    @classmethod
+    def on_path(cls, folder, monkeypatch):
+        """Such commands first on the PATH, outside of any job; a launcher has no patience."""
+        fake = cls(folder / "bin")
+        for name in [name for name in os.environ if name.startswith("SLURM_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("PATH", f"{fake.folder}{os.pathsep}{os.environ['PATH']}")
+        monkeypatch.setenv("SPINE_SLURM_PATIENCE_S", "0")
+        monkeypatch.setattr(submit, "LOOKS_S", (0.0, 0.0))
+        return fake
 
     @property
     def jobs(self):

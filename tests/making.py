@@ -11,9 +11,11 @@ import numpy as np
 from spine_tasks.cell import Cell
 from spine_tasks.configs import make_config
 from spine_tasks.experiment import planned
+from spine_tasks.files import append_line
 from spine_tasks.grid import configure, find_grid
 from spine_tasks.run import Run
 from spine_tasks.splits import load_split
+from spine_tasks.submissions import Tasks, begin, note
 
 ROOT = Path(__file__).parents[1]
 # A launch that any machine carries; the preset `demo` asks for no GPU.
@@ -92,3 +94,18 @@ def planned_grid(results, name="grid", **settings):
     """gm_transfer as it would be launched: four cells of one seed, and the one that two need."""
     chosen = {"seeds": 1, "resources.mem_gb": 0.1} | settings
     return planned(name, configure(find_grid("gm_transfer"), "demo", chosen), results)
+
+
+def attempt_on_node(run, event, pid=1, host="node", job="7_0", **details):
+    """Append a record to a run's attempts.jsonl as an attempt in a Slurm job writes it."""
+    where = {"host": host, "pid": pid, "job_id": job}
+    append_line(run.folder / "attempts.jsonl", {"event": event} | where | details)
+
+
+def hand_over(experiment, name, job, *tasks):
+    """Put an array into an experiment's ledger; `tasks` are the cells of each of its tasks."""
+    ids = [[one.id for one in task] for task in tasks]
+    begin(experiment, name, Tasks(cells=ids, worker=["python"], mem_gb=1))
+    if job is not None:
+        note(experiment, name, job=job)
+        note(experiment, name, released=True)

@@ -6,7 +6,6 @@ import pytest
 from fake_slurm import FakeSlurm
 from making import cell, planned_grid
 
-from spine_tasks import submit as submitting
 from spine_tasks.cell import Resources
 from spine_tasks.cluster import read_cluster
 from spine_tasks.errors import SiteError
@@ -27,12 +26,8 @@ TIME = (
 
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
-    """Commands of Slurm on the PATH; a launcher does not wait long for an array to appear."""
-    fake = FakeSlurm(tmp_path / "bin")
-    monkeypatch.setenv("PATH", fake.path)
-    monkeypatch.setenv("SPINE_SLURM_PATIENCE_S", "0")
-    monkeypatch.setattr(submitting, "LOOKS_S", (0.0,))
-    return fake
+    """Commands of Slurm on the PATH."""
+    return FakeSlurm.on_path(tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ REFUSED = "Batch job submission failed: Invalid partition name specified"
 
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
-    """Commands of Slurm on the PATH; pauses between repeats are short."""
-    fake = FakeSlurm(tmp_path / "bin")
-    monkeypatch.setenv("PATH", fake.path)
+    """Commands of Slurm on the PATH; there is patience, and pauses between repeats are short."""
+    fake = FakeSlurm.on_path(tmp_path, monkeypatch)
+    monkeypatch.setenv("SPINE_SLURM_PATIENCE_S", "60")
     monkeypatch.setattr(slurm, "FIRST_PAUSE_S", 0.01)
     return fake
 

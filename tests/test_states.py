@@ -1,4 +1,4 @@
-"""The state of a cell, from real files and real processes."""
+"""The state of a cell, from its real files and the real processes of this machine."""
 
 import os
 import signal
@@ -9,26 +9,27 @@ import time
 from pathlib import Path
 
 import pytest
-from making import cell, run_folder
+from fake_slurm import FakeSlurm
+from making import attempt_on_node as record
+from making import cell, hand_over, run_folder
 
 from spine_tasks import checkpoints
 from spine_tasks.experiment import opened
-from spine_tasks.files import append_line
 from spine_tasks.run import Run
-from spine_tasks.states import SUBMISSIONS, State, alive, job_cells, states
+from spine_tasks.states import State, states
 from spine_tasks.supervise import start_worker
 
 ONE = cell()
 
 
+@pytest.fixture(autouse=True)
+def slurm(tmp_path_factory, monkeypatch):
+    """Commands of Slurm on the PATH."""
+    return FakeSlurm.on_path(tmp_path_factory.mktemp("slurm"), monkeypatch)
+
+
 def state(results):
     return states(results, [ONE])[ONE.id]
-
-
-def a_process_that_ended():
-    process = subprocess.Popen(["true"])
-    process.wait()
-    return process.pid
 
 
 def started(*command):
@@ -39,15 +40,11 @@ def started(*command):
     return process
 
 
-def record(run, event, pid, host=None, **details):
-    where = {"host": host or socket.gethostname(), "pid": pid}
-    append_line(run.folder / "attempts.jsonl", {"event": event} | where | details)
-
-
-def test_a_cell_without_folder_or_attempts_is_new(tmp_path):
+def test_a_cell_without_folder_or_attempts_is_new(tmp_path, slurm):
     assert state(tmp_path) == State("new")
     run_folder(tmp_path, ONE)
     assert state(tmp_path) == State("new")
+    assert slurm.calls() == []  # what was never submitted need not be asked for
 
 
 def test_a_cell_whose_worker_runs_is_running(tmp_path):
@@ -55,11 +52,13 @@ def test_a_cell_whose_worker_runs_is_running(tmp_path):
     assert state(tmp_path) == State("running", f"process {os.getpid()}")
 
 
-def test_a_failed_cell_says_why_and_where(tmp_path):
+def test_a_failed_cell_says_why_and_what_to_do(tmp_path):
     run = run_folder(tmp_path, ONE)
     run.record_attempt("started")
-    run.record_attempt("failed", error="ValueError: bad", at="gm.py:7")
-    assert state(tmp_path) == State("failed", "ValueError: bad gm.py:7")
+    run.record_attempt("failed", error="ValueError: bad at gm.py:7", cause="code")
+    found = state(tmp_path)
+    assert (found.kind, found.why) == ("failed", "ValueError: bad at gm.py:7")
+    assert found.cause.kind == "code"
 
 
 def test_an_interrupted_cell_has_a_checkpoint(tmp_path):
@@ -77,36 +76,46 @@ def test_a_cell_that_failed_and_is_tried_again_is_running(tmp_path):
     assert state(tmp_path).kind == "running"
 
 
-def test_a_complete_cell_is_complete_whatever_else_its_files_say(tmp_path):
+@pytest.mark.parametrize("last", ["started", "interrupted", "failed", "cancelled"])
+def test_an_attempt_that_was_refused_says_nothing_about_the_cell(tmp_path, last):
+    run = run_folder(tmp_path, ONE)
+    run.record_attempt(last, error="bad")
+    before = state(tmp_path)
+    run.record_attempt("refused", error="being computed by process 1")
+    assert state(tmp_path) == before
+
+
+def test_a_complete_cell_is_complete_whatever_else_its_files_say(tmp_path, slurm):
     run = run_folder(tmp_path, ONE)
     run.record_attempt("failed", error="while scoring")
+    hand_over(tmp_path, "grid-1", "7", [ONE])
     (run.folder / "done.json").write_text("{}")
     assert state(tmp_path) == State("complete")
+    assert slurm.calls() == []
 
 
 def test_a_cell_whose_process_has_gone_was_killed(tmp_path):
-    run = run_folder(tmp_path, ONE)
-    record(run, "started", a_process_that_ended())
+    process = started("sleep", "60")
+    process.kill()
+    process.wait()
+    record(run_folder(tmp_path, ONE), "started", process.pid, socket.gethostname(), None)
     assert state(tmp_path) == State("interrupted", "ended without a word: killed, or its node died")
 
 
-def test_a_process_id_that_now_is_another_program_does_not_run_the_cell(tmp_path):
-    run = run_folder(tmp_path, ONE)
-    other = started("sleep", "60")
+@pytest.mark.parametrize("words", [[], ["spine_tasks.worker", "another-cell"]])
+def test_a_process_id_that_now_is_another_program_does_not_run_the_cell(tmp_path, words):
+    # After a crash of the machine, process ids begin anew and workers get each other's.
+    other = started(sys.executable, "-c", "import time; time.sleep(60)", *words)
     try:
-        record(run, "started", other.pid)
+        record(run_folder(tmp_path, ONE), "started", other.pid, socket.gethostname(), None)
         assert state(tmp_path).kind == "interrupted"
-        here = {"host": socket.gethostname(), "pid": other.pid}
-        assert alive(here, "sleep")
-        assert not alive(here, ONE.id)
     finally:
         other.kill()
         other.wait()
 
 
 def test_a_process_of_another_machine_is_not_looked_for_here(tmp_path):
-    run = run_folder(tmp_path, ONE)
-    record(run, "started", os.getpid(), host="another-node")
+    record(run_folder(tmp_path, ONE), "started", os.getpid(), job=None)
     assert state(tmp_path).kind == "interrupted"
 
 
@@ -117,7 +126,7 @@ def test_a_worker_killed_at_once_ended_without_a_word(tmp_path, toy, monkeypatch
     run = run_folder(tmp_path, one)
     worker = start_worker(run.folder)
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 900
         while not (run.checkpoint / "last.npz").exists():
             assert time.monotonic() < end, run.log.read_text()
             time.sleep(0.05)
@@ -125,22 +134,10 @@ def test_a_worker_killed_at_once_ended_without_a_word(tmp_path, toy, monkeypatch
     finally:
         worker.send_signal(signal.SIGKILL)
         worker.wait()
-    assert states(tmp_path, [one])[one.id].kind == "interrupted"
-    assert states(tmp_path, [one])[one.id].why.startswith("ended without a word")
+    found = states(tmp_path, [one])[one.id]
+    assert found.kind == "interrupted"
+    assert found.why.startswith("ended without a word")
     assert checkpoints.load(run.checkpoint)[1]["epochs_done"] >= 1
-
-
-def test_a_process_of_another_cells_worker_does_not_run_this_one(tmp_path):
-    # After a crash of the machine, process ids begin anew and workers get each other's.
-    run = run_folder(tmp_path, ONE)
-    code = "import time; time.sleep(60)"
-    other = started(sys.executable, "-c", code, "spine_tasks.worker", "another-cell")
-    try:
-        record(run, "started", other.pid)
-        assert state(tmp_path).kind == "interrupted"
-    finally:
-        other.kill()
-        other.wait()
 
 
 def test_states_are_those_of_the_cells_asked_for_in_their_order(tmp_path):
@@ -149,13 +146,6 @@ def test_states_are_those_of_the_cells_asked_for_in_their_order(tmp_path):
     found = states(tmp_path, cells)
     assert list(found) == [one.id for one in cells]
     assert [one.kind for one in found.values()] == ["new", "running", "new"]
-
-
-def test_a_cell_submitted_twice_is_known_by_both_jobs(tmp_path):
-    append_line(tmp_path / SUBMISSIONS, {"jobs": {"1_0": "a", "1_1": "b"}})
-    append_line(tmp_path / SUBMISSIONS, {"jobs": {"2": "b"}})
-    assert job_cells(tmp_path) == {"1_0": "a", "1_1": "b", "2": "b"}
-    assert job_cells(tmp_path / "nowhere") == {}
 
 
 @pytest.mark.parametrize("spoilt", ["history.jsonl", "attempts.jsonl"])

@@ -20,12 +20,8 @@ REFUSED = "Batch job submission failed: Invalid account or account/partition com
 
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
-    """Commands of Slurm on the PATH; a launcher does not wait long for an array to appear."""
-    fake = FakeSlurm(tmp_path / "bin")
-    monkeypatch.setenv("PATH", fake.path)
-    monkeypatch.setenv("SPINE_SLURM_PATIENCE_S", "0")
-    monkeypatch.setattr(submitting, "LOOKS_S", (0.0, 0.0))
-    return fake
+    """Commands of Slurm on the PATH."""
+    return FakeSlurm.on_path(tmp_path, monkeypatch)
 
 
 def setting_of(experiment, site=None, **changes):
