@@ -61,9 +61,7 @@ class Cell:
     @functools.cached_property
     def id(self) -> str:
         """Readable name and a digest of everything that the result depends on."""
-        computed = self.to_dict()
-        for name in ("id", "arm", "resources"):
-            del computed[name]
+        computed = self._computed()
         digest = hashlib.sha256(json.dumps(computed, sort_keys=True).encode()).hexdigest()
         split = self.split.rsplit("/", 1)[-1].removesuffix(".csv")
         return f"{self.job}-{split}-fold{self.fold}-seed{self.seed}-{digest[:8]}"
@@ -74,19 +72,9 @@ class Cell:
         return " ".join(f"{axis}={value}" for axis, value in self.arm.items())
 
     def to_dict(self) -> dict[str, Any]:
-        """The cell as cell.json holds it, without its id."""
-        return {
-            "id": "",
-            "job": self.job,
-            "knobs": knobs_of(self.config),
-            "split": self.split,
-            "split_sha256": self.split_sha256,
-            "fold": self.fold,
-            "seed": self.seed,
-            "needs": list(self.needs),
-            "arm": self.arm,
-            "resources": vars(self.resources).copy(),
-        }
+        """The cell as cell.json holds it."""
+        asked = {"arm": self.arm, "resources": vars(self.resources).copy()}
+        return {"id": self.id} | self._computed() | asked
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> "Cell":
@@ -102,3 +90,15 @@ class Cell:
             arm=saved["arm"],
             resources=Resources(**saved["resources"]),
         )
+
+    def _computed(self) -> dict[str, Any]:
+        """All that the result depends on."""
+        return {
+            "job": self.job,
+            "knobs": knobs_of(self.config),
+            "split": self.split,
+            "split_sha256": self.split_sha256,
+            "fold": self.fold,
+            "seed": self.seed,
+            "needs": list(self.needs),
+        }

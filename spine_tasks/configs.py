@@ -166,7 +166,7 @@ def _types_of(config: type[Config]) -> dict[str, Any]:
 
 def knobs_of(config: Config) -> dict[str, Any]:
     """Every knob of a config by name."""
-    return {field.name: getattr(config, field.name) for field in fields(config)}
+    return vars(config).copy()
 
 
 def defaults_of(job: str) -> dict[str, Any]:

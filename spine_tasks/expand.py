@@ -1,16 +1,15 @@
 """A grid expanded into cells: every arm on every fold with every seed, and what they need first."""
 
-import functools
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 from spine_tasks.cell import Cell, Resources
-from spine_tasks.configs import config_class, defaults_of, make_config, suggestion
+from spine_tasks.configs import Config, defaults_of, make_config, suggestion
 from spine_tasks.errors import ConfigError
 from spine_tasks.grid import Grid
-from spine_tasks.splits import Split, load_split
+from spine_tasks.splits import load_split
 
 
 def expand(grid: Grid) -> tuple[list[Cell], list[Cell]]:
@@ -31,34 +30,35 @@ def expand(grid: Grid) -> tuple[list[Cell], list[Cell]]:
         The split is wrong.
     """
     _check(grid)
-    read_split = functools.cache(load_split)
-    split = read_split(grid.split)
+    split = load_split(grid.split)
     folds = list(split.folds) if isinstance(grid.folds, str) else grid.folds
     if wrong := sorted(set(folds) - set(split.folds)):
         raise ConfigError(f"split {grid.split} has no fold {wrong}; it has {list(split.folds)}")
-    cells: dict[str, Cell] = {}
-    needed: dict[str, Cell] = {}
-    arms = [
-        dict(zip(grid.axes, values, strict=True))
-        for values in itertools.product(*grid.axes.values())
-    ]
-    for arm, fold, seed in itertools.product(arms, folds, _seeds(grid)):
-        cell = Cell(
-            job=grid.job,
-            config=make_config(grid.job, grid.knobs | arm),
-            split=grid.split,
-            split_sha256=split.digest,
-            fold=fold,
-            seed=seed,
-            arm=arm,
-            resources=_resources(grid),
-        )
-        if (first := _needed(grid, cell, read_split)) is not None:
-            needed[first.id] = first
-            cell = replace(cell, needs=(first.id,))
-        if cell.id in cells:
-            raise ConfigError(f"{cell.arm_name}, fold {fold}, seed {seed} is in the grid twice")
-        cells[cell.id] = cell
+    resources = _resources(grid)
+    # What cells share is made once: a grid may have thousands of them.
+    arms = [(arm, make_config(grid.job, grid.knobs | arm)) for arm in _arms(grid)]
+    needed: dict[int, Cell] = {}
+    if any(_starts_from_another(grid, config) for _, config in arms):
+        first = _needed(grid, resources)
+        needed = {seed: replace(first, seed=seed) for seed in _seeds(grid)}
+    cells: dict[tuple[Config, int, int], Cell] = {}
+    for arm, config in arms:
+        needs_first = _starts_from_another(grid, config)
+        for fold, seed in itertools.product(folds, _seeds(grid)):
+            cell = Cell(
+                job=grid.job,
+                config=config,
+                split=grid.split,
+                split_sha256=split.digest,
+                fold=fold,
+                seed=seed,
+                needs=(needed[seed].id,) if needs_first else (),
+                arm=arm,
+                resources=resources,
+            )
+            if (config, fold, seed) in cells:
+                raise ConfigError(f"{cell.arm_name}, fold {fold}, seed {seed} is in the grid twice")
+            cells[config, fold, seed] = cell
     return list(cells.values()), list(needed.values())
 
 
@@ -88,6 +88,11 @@ def _check(grid: Grid) -> None:
             raise ConfigError(f"axes: {grid.job} has no knob {axis!r}{suggestion(axis, known)}")
         if axis in grid.knobs:
             raise ConfigError(f"{axis} is both an axis and a fixed knob; keep one")
+    for name in grid.needs.get("when", {}):
+        if name not in known:
+            raise ConfigError(
+                f"needs.when: {grid.job} has no knob {name!r}{suggestion(name, known)}"
+            )
     for axis, value in grid.baseline.items():
         if value not in grid.axes.get(axis, []):
             raise ConfigError(
@@ -95,6 +100,11 @@ def _check(grid: Grid) -> None:
             )
     if grid.baseline and (free := sorted(set(grid.axes) - set(grid.baseline))):
         raise ConfigError(f"baseline must name a value of each axis, {', '.join(free)} missing")
+
+
+def _arms(grid: Grid) -> Iterator[dict[str, Any]]:
+    for values in itertools.product(*grid.axes.values()):
+        yield dict(zip(grid.axes, values, strict=True))
 
 
 def _seeds(grid: Grid) -> list[int]:
@@ -109,28 +119,24 @@ def _resources(grid: Grid) -> Resources:
     return Resources(**grid.resources)
 
 
-def _needed(grid: Grid, cell: Cell, read_split: Callable[[str], Split]) -> Cell | None:
-    """The cell that `cell` starts from: same seed and fixed knobs, but what `needs.cell` says."""
-    if not grid.needs:
-        return None
-    knobs = defaults_of(cell.job)
-    for name in grid.needs["when"]:
-        if name not in knobs:
-            raise ConfigError(
-                f"needs.when: {cell.job} has no knob {name!r}{suggestion(name, knobs)}"
-            )
-    if any(getattr(cell.config, name) != value for name, value in grid.needs["when"].items()):
-        return None
+def _starts_from_another(grid: Grid, config: Config) -> bool:
+    return bool(grid.needs) and all(
+        getattr(config, name) == value for name, value in grid.needs["when"].items()
+    )
+
+
+def _needed(grid: Grid, resources: Resources) -> Cell:
+    """The cell that others start from, of seed 0: the fixed knobs, but what `needs.cell` says."""
     first = grid.needs["cell"]
-    theirs = {f.name for f in fields(config_class(first["job"]))}
+    theirs = defaults_of(first["job"])
     fixed = {name: value for name, value in grid.knobs.items() if name in theirs}
-    split = read_split(first["split"])
+    split = load_split(first["split"])
     return Cell(
         job=first["job"],
         config=make_config(first["job"], fixed | first.get("knobs", {})),
         split=first["split"],
         split_sha256=split.digest,
         fold=split.folds[0],
-        seed=cell.seed,
-        resources=cell.resources,
+        seed=0,
+        resources=resources,
     )
