@@ -10,7 +10,7 @@ from spine_tasks.configs import suggestion
 from spine_tasks.errors import SiteError
 from spine_tasks.partitions import Node, Partition, read_partitions
 from spine_tasks.sites import Site
-from spine_tasks.slurm import SlurmError, ask
+from spine_tasks.slurm import SlurmError, ask, environment
 from spine_tasks.slurm_text import count, gpus_of, names, seconds, settings
 
 FEATURE = r"[\w.-]+"  # one name; Slurm reads & | [ ] * in a constraint as more than one
@@ -197,7 +197,9 @@ def foreseen_start(script: str) -> str:
     command = ("sbatch", "--test-only")
     alone = re.sub(r"(?m)^#SBATCH --dependency=.*\n", "", script)
     try:
-        answer = subprocess.run(command, input=alone, capture_output=True, text=True, check=False)
+        answer = subprocess.run(
+            command, input=alone, capture_output=True, text=True, check=False, env=environment()
+        )
     except FileNotFoundError as error:
         raise SiteError(
             "sbatch is not on this machine: run this on a login node of the cluster"

@@ -97,7 +97,7 @@ def ask_once(*command: str, stdin: str = "") -> str:
     """
     try:
         answer = subprocess.run(
-            command, input=stdin, capture_output=True, text=True, check=False, env=_environment()
+            command, input=stdin, capture_output=True, text=True, check=False, env=environment()
         )
     except FileNotFoundError as error:
         raise SiteError(
@@ -109,7 +109,7 @@ def ask_once(*command: str, stdin: str = "") -> str:
     return answer.stdout
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """The environment without what describes the job that it may be in.
 
     A job submitted from inside another would take it for its own.

@@ -39,12 +39,12 @@ def test_every_script_explains_itself_with_an_example(script):
     assert f"python jobs/{script}.py" in answer.stdout
 
 
-@pytest.mark.parametrize("name", ["launch", "status", "cancel", "collect", "score", "worker"])
+@pytest.mark.parametrize("name", ["launch", "status", "cancel", "collect", "doctor", "score", "worker"])
 def test_no_command_of_the_login_node_imports_a_framework(name):
     assert not imported_by(f"spine_tasks.{name}") & FRAMEWORKS
 
 
-@pytest.mark.parametrize("name", ["launch", "status", "cancel"])
+@pytest.mark.parametrize("name", ["launch", "status", "cancel", "doctor"])
 def test_launching_and_watching_import_neither_tables_nor_images_nor_submission(name):
     slow = {"pandas", "submitit", "scipy", "nibabel", "matplotlib", "statsmodels", "sklearn"}
     assert not imported_by(f"spine_tasks.{name}") & slow
