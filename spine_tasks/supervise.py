@@ -20,7 +20,7 @@ from types import FrameType
 from spine_tasks import causes, slurm
 from spine_tasks.environment import worker_variables
 from spine_tasks.errors import SiteError, SpineError
-from spine_tasks.exit_codes import FAILED, FAILURES, OUT_OF_MEMORY
+from spine_tasks.exit_codes import FAILED, NO_FAILURES, OUT_OF_MEMORY
 from spine_tasks.owner import SUPERVISOR, owner_of
 from spine_tasks.run import Run
 from spine_tasks.staging import staged_variables
@@ -29,7 +29,7 @@ from spine_tasks.submissions import read_tasks
 log = logging.getLogger(__name__)
 
 POLL_S = 0.1
-SIGNALLED = 128  # an exit code above it is that of a shell or container whose program was killed
+SIGNALLED = 128  # and the signal: exit code of a shell or container whose program was killed
 CANCEL_PATIENCE_S = 2.5  # for saving after a cancel; then the GPU is given back
 
 
@@ -100,7 +100,8 @@ def supervise(folder: Path, index: int) -> list[str]:
     stopped = [run for run, code in codes.items() if code == os.EX_TEMPFAIL or code < 0]
     if stopped and (job := slurm.this_job()) is not None:
         _run_again(job, signals)
-    return [run.folder.name for run, code in codes.items() if code in FAILURES]
+    failed = (run for run, code in codes.items() if code > 0 and code not in NO_FAILURES)
+    return [run.folder.name for run in failed]
 
 
 def start_worker(
@@ -163,7 +164,7 @@ def _side_by_side(
         for run, worker in list(workers.items()):
             if (code := worker.poll()) is not None:
                 del workers[run]
-                if code > SIGNALLED:  # a container's way to say what its worker died of
+                if SIGNALLED < code < SIGNALLED + signal.NSIG:  # a container's way to say it
                     code = SIGNALLED - code
                 codes[run] = recorded(run, code, kills_before)
                 if kill_at is not None and code != 0:
