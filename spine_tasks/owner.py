@@ -129,6 +129,14 @@ def alive(record: dict[str, Any], word: str) -> bool:
     return word.encode() in command or record["pid"] == os.getpid()
 
 
+def beats(folder: Path) -> bool:
+    """Whether the folder's owner, on whatever machine, has said lately that it is alive."""
+    try:
+        return time.time() - (folder / "owner.json").stat().st_mtime < SILENT_S
+    except FileNotFoundError:
+        return False
+
+
 def _ended(owner: Owner, attempts: Iterable[dict[str, Any]]) -> bool:
     last = None
     for record in attempts:

@@ -179,6 +179,14 @@ def test_an_owner_elsewhere_whose_end_is_recorded_is_not_waited_for(run, monkeyp
     assert claim(run, records).pid == os.getpid()
 
 
+def test_an_owner_beats_until_it_has_been_silent_for_long(run):
+    assert not owner.beats(run)
+    elsewhere(run)
+    assert owner.beats(run)
+    os.utime(run / "owner.json", (time.time() - owner.SILENT_S - 1,) * 2)
+    assert not owner.beats(run)
+
+
 def test_a_spoilt_owner_file_is_nobodys(run):
     (run / "owner.json").write_text('{"host": ')
     assert claim(run, []).pid == os.getpid()
