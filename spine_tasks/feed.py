@@ -109,7 +109,7 @@ def _submit(
             if not any(words in str(error.__cause__) for words in LIMIT_WORDS):
                 raise
             # A limit that its configuration does not show: half of it may be taken.
-            free, fed.why = fits // 2, str(error)
+            free, fed.why = fits // 2, f"the site takes no more ({error.__cause__})"
             continue
         for index, cells in enumerate(part.tasks):
             fed.jobs |= {cell.id: f"{job}_{index}" for cell in cells}
