@@ -39,7 +39,7 @@ def export(
         waits = some_first and bool(array.cells[0].needs)
         write_text(file, _script(setting, array, max_parallel, file, waits))
         after = " --dependency=afterany:<ids of the arrays before it>" if waits else ""
-        lines.append(f"{len(array.cells)} cells: sbatch{after} {file}")
+        lines.append(f"{len(array.cells)} cells: sbatch{after} {shlex.quote(str(file))}")
     return lines
 
 

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 
-from recorded_slurm import CONFIG, GPU, PARTITION, SINFO
+from recorded_slurm import CONFIG, GPU, LOW, PARTITION, SINFO
 
 from spine_tasks import submit
 
@@ -28,7 +28,7 @@ class FakeSlurm:
             file.write_text(f"#!{sys.executable} -IS\n{body}\n_answer()\n")
             file.chmod(0o755)
         self._write("config", CONFIG)
-        self._write("partition", PARTITION.format(**GPU))
+        self._write("partition", "".join(PARTITION.format(**one) for one in (GPU, LOW)))
         self._write("sinfo", SINFO)
 
     @classmethod
