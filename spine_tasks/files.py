@@ -14,8 +14,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from rich.filesize import decimal
-
 from spine_tasks.errors import RunError
 
 log = logging.getLogger(__name__)
@@ -50,22 +48,36 @@ def replacing(file: Path, durable: bool = True) -> Iterator[Path]:
             with partial.open("rb") as written:
                 os.fsync(written.fileno())
         partial.replace(file)
-    except OSError as error:
-        raise _cannot_write(file, error) from error
-    finally:
+    except BaseException as error:
         with suppress(OSError):  # where its folder is none, or gone
             partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _cannot_write(file, error) from error
+        raise
 
 
 def write_text(file: Path, text: str, durable: bool = True) -> None:
     """Replace `file` by `text` in one step."""
     with replacing(file, durable) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(text.encode())
 
 
 def write_json(file: Path, value: Any, durable: bool = True) -> None:
     """Replace `file` by `value` as JSON with sorted keys, in one step."""
-    write_text(file, json.dumps(value, indent=2, sort_keys=True) + "\n", durable)
+    write_text(file, to_json(value), durable)
+
+
+def to_json(value: Any) -> str:
+    r"""The text that `write_json` writes: a line for each value, in the order of their keys.
+
+    Examples
+    --------
+    >>> to_json({"b": [1, 2], "a": None})
+    '{"a": null,\n  "b": [1,\n  2]}\n'
+    """
+    # Not by `indent`, which makes Python's own encoder do it: four times slower, a second for a
+    # grid of 10,000 cells.
+    return json.dumps(value, sort_keys=True, separators=(",\n  ", ": ")) + "\n"
 
 
 def read_json(file: Path) -> Any:
@@ -159,6 +171,8 @@ def check_room(folder: Path, bytes_needed: int, what: str) -> None:
     except OSError as error:
         raise _cannot_write(there, error) from error
     if free < bytes_needed:
+        from rich.filesize import decimal
+
         raise RunError(
             f"{there}: {what} needs {decimal(bytes_needed)}, and the disk or your quota there has "
             f"{decimal(free)} left; free some (`python jobs/clean.py --all` removes the "

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from spine_tasks import board, causes
 from spine_tasks.cell import Cell
 from spine_tasks.command import listed
@@ -35,7 +33,8 @@ def to_start(
     there = {cell for cell, state in found.items() if state.kind in ("complete", *UNDER_WAY)}
     if not retry_failed and causes.stopped(experiment.folder) is not None:
         todo = {name: cell for name, cell in todo.items() if found[name].kind != "new"}
-    return [cell for cell in todo.values() if {*cell.needs} <= {*todo, *there}]
+    there.update(todo)
+    return [cell for cell in todo.values() if there.issuperset(cell.needs)]
 
 
 def raised(
@@ -56,7 +55,9 @@ def raised(
         cause = found[cell.id].cause
         if cause is not None and cause.kind == "host memory":
             mem_gb *= factor
-        cells.append(replace(cell, resources=replace(cell.resources, mem_gb=mem_gb)))
+        if mem_gb != cell.resources.mem_gb:
+            cell = replace(cell, resources=replace(cell.resources, mem_gb=mem_gb))
+        cells.append(cell)
     return cells
 
 
@@ -86,6 +87,8 @@ def show_plan(
         starts = [one["start"] for one in scripts]
         print_json(plan | {"site": site, "to_start": len(todo), "scripts": texts, "starts": starts})
         return
+    from rich.console import Console
+
     console = Console()
     console.print(board.table(experiment, found))
     where = f"with the site profile {site}" if scripts else "on this machine"
@@ -102,9 +105,16 @@ def report(
     jobs: dict[str, str],
     notes: Sequence[str],
     as_json: bool,
+    found: dict[str, State] | None = None,
 ) -> None:
-    """Say what was started, what was not and why, and what to do next."""
-    found = states(experiment.folder, cells)
+    """Say what was started, what was not and why, and what to do next.
+
+    Parameters
+    ----------
+    found
+        The state of every cell, where it is known; None: it is looked up.
+    """
+    found = states(experiment.folder, cells) if found is None else found
     if as_json:
         result: dict[str, Any] = {"name": experiment.name, "started": started, "jobs": jobs}
         rows = board.as_json(experiment, found)
@@ -121,7 +131,7 @@ def report(
         lines.append(f"next: python jobs/collect.py --grid {experiment.name}")
     else:
         lines.append(f"next: python jobs/status.py --grid {experiment.name}")
-    Console().print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 def print_json(value: Any) -> None:

@@ -17,7 +17,16 @@ from typing import Any
 from spine_tasks import owner, slurm
 from spine_tasks.cell import Cell
 from spine_tasks.errors import ConfigError, RunError
-from spine_tasks.files import append_line, read_json, read_lines, sha256, write_json, write_lines
+from spine_tasks.files import (
+    append_line,
+    read_json,
+    read_lines,
+    sha256,
+    to_json,
+    write_json,
+    write_lines,
+    write_text,
+)
 
 log = logging.getLogger(__name__)
 
@@ -89,9 +98,11 @@ class Run:
             A cell.json that is there was changed by hand, or is of an older version.
         """
         file = self.folder / "cell.json"
-        if not file.exists() or self.cell() != cell:
-            # Without waiting for the disk: a lost one is written again by the next launch.
-            write_json(file, cell.to_dict() | {"id": cell.id}, durable=False)
+        text = to_json(cell.to_dict())
+        if file.exists() and (file.read_bytes() == text.encode() or self.cell() == cell):
+            return
+        # Without waiting for the disk: a lost one is written again by the next launch.
+        write_text(file, text, durable=False)
 
     def own(self) -> None:
         """Make this process the one that computes the cell, and end it when another takes over.

@@ -1,18 +1,23 @@
 """Launch on Slurm: one launcher at a time, what was begun first, then what the site takes."""
 
 import argparse
+import functools
 import os
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 
 from spine_tasks import board, causes, slurm, snapshot
 from spine_tasks.cell import Cell
-from spine_tasks.cluster import foreseen_start, read_cluster
+from spine_tasks.cluster import Cluster, foreseen_start, read_cluster
 from spine_tasks.experiment import Experiment, create
 from spine_tasks.export import export
 from spine_tasks.feed import Fed, feed, share, throttle, waiting_arrays
 from spine_tasks.lock import held
 from spine_tasks.plan import make_ready, raised, report, show_plan, to_start
+from spine_tasks.run import Run
 from spine_tasks.sites import Site
 from spine_tasks.states import UNDER_WAY, State, states
 from spine_tasks.submissions import FOLDER, submissions
@@ -36,11 +41,25 @@ def launch(
         scripts = _plan(experiment, site, todo, asked.max_parallel or site.max_parallel)
         show_plan(experiment, found, todo, name, scripts, asked.json)
         return 0
-    code_now = snapshot.take(experiment.folder / "code")
-    started, fed, notes = _submit(asked, experiment, cells, site, code_now)
-    code = _wait(asked, experiment, cells, site, code_now) if asked.wait else 0
-    report(experiment, cells, started, fed.jobs, notes, asked.json)
-    return code
+    take = functools.cache(lambda: snapshot.take(experiment.folder / "code"))
+    if asked.wait:
+        take()  # what is submitted later is the code of now, too
+    done = _submit(asked, experiment, cells, site, take)
+    if asked.wait:
+        code = _wait(asked, experiment, cells, site, take)
+        done.found = states(experiment.folder, cells)
+    report(experiment, cells, done.started, done.fed.jobs, done.notes, asked.json, done.found)
+    return code if asked.wait else 0
+
+
+@dataclass
+class Submitted:
+    """What came of submitting once."""
+
+    found: dict[str, State]  # of every cell, as it is then
+    started: int  # cells that were to be started
+    fed: Fed = field(default_factory=Fed)
+    notes: list[str] = field(default_factory=list)
 
 
 def _submit(
@@ -48,56 +67,78 @@ def _submit(
     experiment: Experiment,
     cells: Sequence[Cell],
     site: Site,
-    code: snapshot.Snapshot,
-) -> tuple[int, Fed, list[str]]:
-    """Submit once; return how many cells were to be started, what became of them, and notes."""
+    take: Callable[[], snapshot.Snapshot],
+) -> Submitted:
+    """Finish what was begun, then submit what is to be started."""
     refusal = f"{experiment.name} is being launched by process {{pid}} on {{host}}; try again later"
     with held(experiment.folder / LAUNCHING, refusal, PATIENCE_S) as still_mine:
         finished = finish_begun(experiment.folder)
-        notes = [f"finished the submission of job {job}" for job in finished]
         found = states(experiment.folder, cells)
         todo = to_start(experiment, cells, found, asked.retry_failed)
-        fed = Fed()
+        done = Submitted(found, len(todo))
+        done.notes += [f"finished the submission of job {job}" for job in finished]
         if todo:
-            given = {
-                cell: one.tasks.mem_gb
-                for one in submissions(experiment.folder)
-                for task in one.tasks.cells
-                for cell in task
-            }
-            todo = raised(todo, found, given, asked.mem_factor)
-            make_ready(experiment, todo, asked.retry_failed)
-            cluster = read_cluster(site)
-            out = causes.bad_nodes(experiment.folder)
-            setting = Setting(
-                experiment=experiment,
-                site=site,
-                variables=code.variables(),
-                exclude=out,
-                still_mine=still_mine,
-            )
-            begun = [experiment.run(cell) for cell in cells if found[cell.id].kind != "new"]
-            if (warning := other_code(begun, code.code_sha256)) is not None:
-                notes.append(warning)
-            if out:
-                notes.append(f"without {', '.join(out)}: devices failed there twice")
+            answer = _meanwhile(lambda: read_cluster(site))
+            todo, setting, notes = _ready(asked, experiment, site, todo, found, take, still_mine)
+            done.notes += notes
+            cluster = answer()
             if asked.export_sbatch is not None:
-                notes += export(setting, cluster, todo, asked.max_parallel, asked.export_sbatch)
+                done.notes += export(
+                    setting, cluster, todo, asked.max_parallel, asked.export_sbatch
+                )
             else:
-                fed = feed(setting, cluster, todo, found, asked.max_parallel)
+                done.fed = feed(setting, cluster, todo, found, asked.max_parallel)
         elif asked.max_parallel is not None:
             create(experiment, [])
             live = throttle(experiment, asked.max_parallel)
-            notes.append(
+            done.notes.append(
                 f"job {', '.join(live)}: at most {asked.max_parallel} tasks at once from now on"
                 if live
                 else "no array has tasks waiting: there is nothing to throttle"
             )
-    if fed.left:
-        notes.append(
-            f"{len(fed.left)} cells are left: {fed.why}; launch again later, or with --wait"
-        )
-    return len(todo), fed, notes
+    if left := done.fed.left:
+        why = done.fed.why
+        done.notes.append(f"{len(left)} cells are left: {why}; launch again later, or with --wait")
+    # Not asked of Slurm: what was let start a moment ago waits.
+    for cell, job in done.fed.jobs.items():
+        found[cell] = State("waiting", f"job {job.partition('_')[0]}", job)
+    return done
+
+
+def _ready(
+    asked: argparse.Namespace,
+    experiment: Experiment,
+    site: Site,
+    todo: Sequence[Cell],
+    found: dict[str, State],
+    take: Callable[[], snapshot.Snapshot],
+    still_mine: Callable[[], None],
+) -> tuple[list[Cell], Setting, list[str]]:
+    """Make all that does not need Slurm's answers; return cells, setting and notes."""
+    given = {
+        cell: one.tasks.mem_gb
+        for one in submissions(experiment.folder)
+        for task in one.tasks.cells
+        for cell in task
+    }
+    todo = raised(todo, found, given, asked.mem_factor)
+    out = causes.bad_nodes(experiment.folder)
+    make_ready(experiment, todo, asked.retry_failed)
+    code = take()
+    begun = [Run(experiment.folder / cell) for cell, one in found.items() if one.kind != "new"]
+    notes = list(filter(None, [other_code(begun, code.code_sha256)]))
+    if out:
+        notes.append(f"without {', '.join(out)}: devices failed there twice")
+    import submitit.slurm.slurm  # noqa: F401  # slow to import, and needed in a moment
+
+    setting = Setting(
+        experiment=experiment,
+        site=site,
+        variables=code.variables(),
+        exclude=out,
+        still_mine=still_mine,
+    )
+    return todo, setting, notes
 
 
 def _wait(
@@ -105,7 +146,7 @@ def _wait(
     experiment: Experiment,
     cells: list[Cell],
     site: Site,
-    code: snapshot.Snapshot,
+    take: Callable[[], snapshot.Snapshot],
 ) -> int:
     """Follow the jobs until none is left; submit what is left over or was lost on the way.
 
@@ -124,11 +165,26 @@ def _wait(
                 break
             if lost and (time.monotonic() - fed_at > FEED_S or not under_way):
                 fed_at = time.monotonic()
-                _submit(asked, experiment, lost, site, code)
+                _submit(asked, experiment, lost, site, take)
             if live != (live := waiting_arrays(experiment)):  # fewer arrays: more for each
                 throttle(experiment, asked.max_parallel or site.max_parallel)
             time.sleep(board.SLURM_POLL_S)
     return int(any(state.kind != "complete" for state in found.values()))
+
+
+def _meanwhile(ask: Callable[[], Cluster]) -> Callable[[], Cluster]:
+    """Begin to ask; return what waits for the answer and raises what the asking raised."""
+    answer: Future[Cluster] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(ask())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    # A daemon: a launch that fails meanwhile does not wait for the answer.
+    threading.Thread(target=work, daemon=True).start()
+    return answer.result
 
 
 def _may_go_on(found: dict[str, State], cell: Cell) -> bool:

@@ -1,14 +1,16 @@
 """The state of each cell, derived from its folder and from Slurm's queue; never stored."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from socket import gethostname
 from typing import Any, Literal
 
 from spine_tasks import slurm
 from spine_tasks.causes import Cause, cause_of_death, of_record, slurm_ends
 from spine_tasks.cell import Cell
-from spine_tasks.owner import alive
+from spine_tasks.owner import alive, beats
 from spine_tasks.run import Run
 from spine_tasks.submissions import Submission, folder_of, submissions
 
@@ -43,12 +45,18 @@ def states(folder: Path, cells: Iterable[Cell]) -> dict[str, State]:
         Slurm does not answer, so that what is under way is unknown.
     """
     ids = [cell.id for cell in cells]
-    unfinished = [cell for cell in ids if not (folder / cell / "done.json").exists()]
+    begun = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
+    unfinished = [cell for cell in ids if cell not in begun or not Run(folder / cell).complete]
     found = dict.fromkeys(ids, State("complete"))
     if unfinished:
         handed_over = submissions(folder)
         queue = queued(handed_over)
-        found |= {cell: _unfinished(Run(folder / cell), queue) for cell in unfinished}
+        found |= {
+            cell: _unfinished(Run(folder / cell), queue)
+            if cell in begun
+            else queue.get(cell, State("new"))
+            for cell in unfinished
+        }
         found |= _deaths(folder, found, handed_over)
     return found
 
@@ -97,6 +105,8 @@ def _unfinished(run: Run, queue: dict[str, State]) -> State:
         return State("interrupted", "stopped with a checkpoint")
     if last["event"] == "started" and alive(last, cell):
         return State("running", f"process {last['pid']}")
+    if last["event"] == "started" and last["host"] != gethostname() and beats(run.folder):
+        return State("running", f"process {last['pid']} on {last['host']}")
     return State("interrupted", "ended without a word: killed, or its node died")
 
 
