@@ -159,13 +159,19 @@ def _wait(
         while True:
             watch()
             found = states(experiment.folder, cells)
-            lost = [cell for cell in cells if _may_go_on(found, cell)]
-            under_way = any(state.kind in UNDER_WAY for state in found.values())
-            if not under_way and not lost:
+            lost = any(
+                state.kind in ("new", "interrupted") and not _left_alone(state)
+                for state in found.values()
+            )
+            if not lost and not _under_way(found):
                 break
-            if lost and (time.monotonic() - fed_at > FEED_S or not under_way):
+            if lost and (time.monotonic() - fed_at > FEED_S or not _under_way(found)):
                 fed_at = time.monotonic()
-                _submit(asked, experiment, lost, site, take)
+                # Among all that may go on or has ended well: a lost cell may need one of those.
+                among = [cell for cell in cells if not _left_alone(found[cell.id])]
+                done = _submit(asked, experiment, among, site, take)
+                if not done.started and not _under_way(done.found):
+                    break  # what is lost needs what is left alone
             if live != (live := waiting_arrays(experiment)):  # fewer arrays: more for each
                 throttle(experiment, asked.max_parallel or site.max_parallel)
             time.sleep(board.SLURM_POLL_S)
@@ -187,9 +193,12 @@ def _meanwhile(ask: Callable[[], Cluster]) -> Callable[[], Cluster]:
     return answer.result
 
 
-def _may_go_on(found: dict[str, State], cell: Cell) -> bool:
-    state = found[cell.id]
-    return state.kind in ("new", "interrupted") and not state.cancelled
+def _under_way(found: dict[str, State]) -> bool:
+    return any(state.kind in UNDER_WAY for state in found.values())
+
+
+def _left_alone(state: State) -> bool:
+    return state.kind == "failed" or state.cancelled
 
 
 def _plan(
