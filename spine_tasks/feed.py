@@ -75,7 +75,7 @@ def throttle(experiment: Experiment, at_once: int) -> list[str]:
     ids = waiting_arrays(experiment)
     for job in ids:
         limit = f"ArrayTaskThrottle={share(at_once, len(ids))}"
-        slurm.ask("scontrol", "update", f"jobid={job}", limit)
+        slurm.ask_of_array("scontrol", "update", f"jobid={job}", limit)
     return ids
 
 

@@ -85,6 +85,21 @@ def ask(*command: str) -> str:
         pause = min(2 * pause, LONGEST_PAUSE_S)
 
 
+def ask_of_array(*command: str) -> None:
+    """Give a command for an array, of which it is no error that some tasks have ended.
+
+    Raises
+    ------
+    SlurmError
+        Slurm refuses it for another reason, or its controller stays out of reach.
+    """
+    try:
+        ask(*command)
+    except SlurmError as error:
+        if "already finished" not in error.words:
+            raise
+
+
 def ask_once(*command: str, stdin: str = "") -> str:
     """The output of a command of Slurm, given once.
 

@@ -270,12 +270,7 @@ def _let_start(experiment: Path, one: Submission, job: str) -> None:
     for index in range(len(one.tasks.cells)):
         _link(first, folder / f"{job}_{index}_submitted.pkl")
     note(experiment, one.name, job=job)
-    try:
-        slurm.ask("scontrol", "release", job)
-    except slurm.SlurmError as error:
-        # Of an array of which a task has ended: a launcher before this one let it start.
-        if "already finished" not in error.words:
-            raise
+    slurm.ask_of_array("scontrol", "release", job)
     note(experiment, one.name, released=True)
 
 
