@@ -35,6 +35,10 @@ def launch(asked: argparse.Namespace) -> int:
         if asked.max_parallel or asked.export_sbatch:
             raise ConfigError("--max-parallel and --export-sbatch are for Slurm; name a --site")
         return _here(asked, experiment, cells)
+    if asked.export_sbatch and asked.wait:
+        raise ConfigError("--wait follows what a launch submits: leave it out of --export-sbatch")
+    if asked.max_parallel is not None and asked.max_parallel < 1:
+        raise ConfigError(f"--max-parallel must be at least 1, got {asked.max_parallel}")
     from spine_tasks import slurm_launch  # not at the top: a launch here needs none of it
 
     return slurm_launch.launch(asked, experiment, cells, name, load_site(name))

@@ -9,6 +9,7 @@ from making import attempt_on_node, hand_over
 
 from spine_tasks import launch as launching
 from spine_tasks import slurm_launch
+from spine_tasks.errors import ConfigError
 from spine_tasks.experiment import opened
 from spine_tasks.files import write_json
 from spine_tasks.submissions import submissions
@@ -216,3 +217,16 @@ def test_one_look_does_not_submit_what_another_just_did(story, slurm, happens):
     happens(lambda: None, lambda: (story.complete(0, 1, 2, 3, 4), story.gone()))
     assert story.launch("--wait") == 0
     assert len(slurm.calls("sbatch")) == 2
+
+
+def test_what_a_person_submits_cannot_be_waited_for(story, slurm, happens):
+    happens()
+    with pytest.raises(ConfigError, match="--export-sbatch"):
+        story.launch("--export-sbatch", story.folder / "scripts", "--wait")
+    assert not (story.folder / "scripts").exists()
+
+
+@pytest.mark.parametrize("tasks", ["0", "-1"])
+def test_at_least_one_task_must_be_let_run(story, tasks):
+    with pytest.raises(ConfigError, match="--max-parallel must be at least 1"):
+        story.launch("--max-parallel", tasks)
