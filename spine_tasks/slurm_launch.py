@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from spine_tasks import board, causes, slurm, snapshot
 from spine_tasks.cell import Cell
-from spine_tasks.cluster import Cluster, foreseen_start, read_cluster
+from spine_tasks.cluster import foreseen_start, read_cluster
 from spine_tasks.experiment import Experiment, create
 from spine_tasks.export import export
 from spine_tasks.feed import Fed, feed, share, throttle, waiting_arrays
@@ -23,6 +24,8 @@ from spine_tasks.states import UNDER_WAY, State, states
 from spine_tasks.submissions import FOLDER, submissions
 from spine_tasks.submit import Setting, check_all, finish_begun, in_order, parameters, script
 from spine_tasks.versions import other_code
+
+Answer = TypeVar("Answer")
 
 LAUNCHING = "launching.json"  # in an experiment's folder, while cells are submitted
 PATIENCE_S = 300.0  # with another launcher of the same experiment
@@ -38,7 +41,8 @@ def launch(
     if asked.dry_run:
         found = states(experiment.folder, cells)
         todo = to_start(experiment, cells, found, asked.retry_failed)
-        scripts = _plan(experiment, site, todo, asked.max_parallel or site.max_parallel)
+        at_once = asked.max_parallel or site.max_parallel
+        scripts = _plan(experiment, site, todo, at_once) if todo else []
         show_plan(experiment, found, todo, name, scripts, asked.json)
         return 0
     take = functools.cache(lambda: snapshot.take(experiment.folder / "code"))
@@ -178,9 +182,9 @@ def _wait(
     return int(any(state.kind != "complete" for state in found.values()))
 
 
-def _meanwhile(ask: Callable[[], Cluster]) -> Callable[[], Cluster]:
+def _meanwhile(ask: Callable[[], Answer]) -> Callable[[], Answer]:
     """Begin to ask; return what waits for the answer and raises what the asking raised."""
-    answer: Future[Cluster] = Future()
+    answer: Future[Answer] = Future()
 
     def work() -> None:
         try:
@@ -208,14 +212,12 @@ def _plan(
 
     Without Slurm on this machine nothing is foreseen, and nothing known of the site's limits.
     """
+    answer = _meanwhile(lambda: read_cluster(site) if slurm.installed() else None)
     taken = snapshot.planned(experiment.folder / "code")
     setting = Setting(experiment=experiment, site=site, variables=taken.variables())
-    longest = max(1, len(todo))
-    if slurm.installed():
-        cluster = read_cluster(site)
-        longest = cluster.max_array_size
-    parts = in_order(todo, longest)
-    if slurm.installed():
+    cluster = answer()
+    parts = in_order(todo, cluster.max_array_size if cluster else len(todo))
+    if cluster:
         check_all(cluster, site, parts)
     each = share(at_once, len(parts))
     name = f"{experiment.name}-<launch>"
@@ -226,7 +228,7 @@ def _plan(
         after = ["<jobs of the needed cells>"] if array.cells[0].needs else []
         asked = parameters(name, setting, array, after, each)
         start = "sbatch is not on this machine: no start is foreseen"
-        if slurm.installed():
+        if cluster:
             start = f"Slurm foresees the start of {len(array.cells)} cells: {foreseen_start(alone)}"
         scripts.append({"script": script(folder, setting, array, asked), "start": start})
     return scripts
