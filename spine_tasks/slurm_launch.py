@@ -215,6 +215,8 @@ def _plan(
     answer = _meanwhile(lambda: read_cluster(site) if slurm.installed() else None)
     taken = snapshot.planned(experiment.folder / "code")
     setting = Setting(experiment=experiment, site=site, variables=taken.variables())
+    import submitit.slurm.slurm  # noqa: F401  # slow to import, and needed in a moment
+
     cluster = answer()
     parts = in_order(todo, cluster.max_array_size if cluster else len(todo))
     if cluster:
