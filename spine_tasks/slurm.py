@@ -26,7 +26,7 @@ UNREACHABLE = (
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
 
-Intention = Literal["cancelled", "requeued", "stopped", "going on"]
+Intention = Literal["cancelled", "requeued", "to stop", "ending", "going on"]
 
 
 class SlurmError(SiteError):
@@ -170,7 +170,8 @@ def intention(job: str, restart: int) -> Intention:
     -------
     str
         `cancelled`: somebody cancelled it, it must not run again; `requeued`: Slurm runs it again
-        by itself; `stopped`: preempted, or at its time limit, it runs again only if asked for;
+        by itself. After a preemption or at its time limit it runs again only if asked for: `to
+        stop` while it still has its grace time, `ending` when it is about to be killed.
         `going on`: it was merely signalled.
 
     Raises
@@ -183,9 +184,10 @@ def intention(job: str, restart: int) -> Intention:
     )
     if int(fields.get("Restarts", 0)) > restart:
         return "requeued"
+    running = fields.get("JobState") == "RUNNING"
     if fields.get("PreemptTime", "None") != "None" or fields.get("Reason") == "TimeLimit":
-        return "stopped"
-    return "going on" if fields.get("JobState") == "RUNNING" else "cancelled"
+        return "to stop" if running else "ending"
+    return "going on" if running else "cancelled"
 
 
 def requeue(job: str, restart: int) -> str:

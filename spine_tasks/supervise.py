@@ -98,8 +98,8 @@ def supervise(folder: Path, index: int) -> list[str]:
             log.warning("%s was out of memory beside others; now alone", run.folder.name)
             codes |= _side_by_side([run], tasks.worker, variables, signals)
     stopped = [run for run, code in codes.items() if code == os.EX_TEMPFAIL or code < 0]
-    if stopped and (job := slurm.this_job()) is not None:
-        _run_again(job, signals)
+    if stopped:
+        _run_again(signals)
     failed = (run for run, code in codes.items() if code > 0 and code not in NO_FAILURES)
     return [run.folder.name for run in failed]
 
@@ -155,8 +155,12 @@ def _side_by_side(
             for worker in workers.values():
                 worker.send_signal(signum)
             passed_on += 1
-            if signum == signal.SIGTERM and kill_at is None and _cancelled():
-                kill_at = time.monotonic() + CANCEL_PATIENCE_S
+            if signum == signal.SIGTERM and kill_at is None:
+                intention = _intention()
+                if intention == "cancelled":
+                    kill_at = time.monotonic() + CANCEL_PATIENCE_S
+                elif intention == "ending":  # before the workers have saved: they may be killed
+                    _run_again(signals)
         if kill_at is not None and time.monotonic() > kill_at:
             for worker in workers.values():
                 os.killpg(worker.pid, signal.SIGKILL)
@@ -211,23 +215,26 @@ def out_of_memory_kills() -> int:
     return 0
 
 
-def _cancelled() -> bool:
-    """Whether Slurm says that this job was cancelled."""
-    job = slurm.this_job()
+def _intention() -> slurm.Intention | None:
+    """What Slurm means to do with this job; None outside Slurm, or where it does not answer."""
+    if (job := slurm.this_job()) is None:
+        return None
     try:
-        return job is not None and slurm.intention(job, slurm.restart_count()) == "cancelled"
+        return slurm.intention(job, slurm.restart_count())
     except SiteError as error:
         log.warning("%s", error)
-        return False
+        return None
 
 
-def _run_again(job: str, signals: Signals) -> None:
+def _run_again(signals: Signals) -> None:
     """Have Slurm run this task again, unless somebody cancelled it."""
+    if (job := slurm.this_job()) is None:
+        return
+    if signal.SIGTERM in signals.heard and _intention() == "cancelled":
+        log.info("cancelled; launch the grid again to continue")
+        return
     try:
-        if signal.SIGTERM in signals.heard and _cancelled():
-            log.info("cancelled; launch the grid again to continue")
-        else:
-            log.info("%s: %s", job, slurm.requeue(job, slurm.restart_count()))
+        log.info("%s: %s", job, slurm.requeue(job, slurm.restart_count()))
     except SiteError as error:
         log.warning("%s; launch the grid again to continue", error)
 

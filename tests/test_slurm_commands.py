@@ -146,9 +146,9 @@ PREEMPTED = "2026-11-22T13:56:10"
         (0, {}, "going on"),
         (0, {"JobState": "COMPLETING"}, "cancelled"),  # as after scancel
         (0, {"JobState": "CANCELLED"}, "cancelled"),
-        (0, {"PreemptTime": PREEMPTED}, "stopped"),  # in its grace time
-        (0, {"PreemptTime": PREEMPTED, "JobState": "COMPLETING"}, "stopped"),
-        (0, {"JobState": "COMPLETING", "Reason": "TimeLimit"}, "stopped"),
+        (0, {"PreemptTime": PREEMPTED}, "to stop"),  # in its grace time
+        (0, {"PreemptTime": PREEMPTED, "JobState": "COMPLETING"}, "ending"),
+        (0, {"JobState": "COMPLETING", "Reason": "TimeLimit"}, "ending"),
         (0, {"Restarts": 1, "JobState": "PENDING"}, "requeued"),  # preempted without grace
         (2, {"Restarts": 2}, "going on"),
         (2, {"Restarts": 2, "JobState": "COMPLETING"}, "cancelled"),
