@@ -170,8 +170,8 @@ def intention(job: str, restart: int) -> Intention:
     -------
     str
         `cancelled`: somebody cancelled it, it must not run again; `requeued`: Slurm runs it again
-        by itself. After a preemption or at its time limit it runs again only if asked for: `to
-        stop` while it still has its grace time, `ending` when it is about to be killed.
+        by itself. After a preemption, at its time limit or without its script it runs again only
+        if asked for: `to stop` while it has its grace time, `ending` when it is about to be killed.
         `going on`: it was merely signalled.
 
     Raises
@@ -185,7 +185,10 @@ def intention(job: str, restart: int) -> Intention:
     if int(fields.get("Restarts", 0)) > restart:
         return "requeued"
     running = fields.get("JobState") == "RUNNING"
-    if fields.get("PreemptTime", "None") != "None" or fields.get("Reason") == "TimeLimit":
+    # A script that ended by itself, such as an srun that lost its node; scancel makes it 0:15.
+    failed = fields.get("ExitCode", "0:0").partition(":")[0] != "0"
+    preempted = fields.get("PreemptTime", "None") != "None"
+    if preempted or failed or fields.get("Reason") == "TimeLimit":
         return "to stop" if running else "ending"
     return "going on" if running else "cancelled"
 

@@ -149,6 +149,8 @@ PREEMPTED = "2026-11-22T13:56:10"
         (0, {"PreemptTime": PREEMPTED}, "to stop"),  # in its grace time
         (0, {"PreemptTime": PREEMPTED, "JobState": "COMPLETING"}, "ending"),
         (0, {"JobState": "COMPLETING", "Reason": "TimeLimit"}, "ending"),
+        (0, {"JobState": "COMPLETING", "ExitCode": "141:0"}, "ending"),  # srun lost its node
+        (0, {"JobState": "COMPLETING", "ExitCode": "0:15"}, "cancelled"),
         (0, {"Restarts": 1, "JobState": "PENDING"}, "requeued"),  # preempted without grace
         (2, {"Restarts": 2}, "going on"),
         (2, {"Restarts": 2, "JobState": "COMPLETING"}, "cancelled"),
