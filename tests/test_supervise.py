@@ -80,6 +80,21 @@ def test_a_preempted_task_is_requeued_once(task):
     assert len(task.requeues()) == 1
 
 
+def test_a_task_that_is_about_to_be_killed_is_requeued_before_its_worker_has_saved(task):
+    task.tell("slow")
+    process = task.start()
+    wait_for(task.begun)
+    task.slurm.show(PreemptTime="2026-11-22T13:56:10", JobState="COMPLETING")
+    process.send_signal(signal.SIGTERM)
+    wait_for(task.requeues)
+    assert process.poll() is None
+    task.slurm.show(Restarts=1, JobState="PENDING")
+    (task.here / "saved").write_text("")
+    task.end(process)
+    assert task.requeues() == [["scontrol", "requeue", "7_0"]]
+    assert task.events() == []
+
+
 def test_a_cancelled_task_is_never_requeued(task):
     task.tell("stop")
     process = task.start()
