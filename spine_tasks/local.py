@@ -160,6 +160,7 @@ def _reap(experiment: Experiment, running: Workers) -> dict[str, int]:
     """The exit codes of the workers that have ended, by cell id; they are taken from `running`."""
     polled = {cell: worker.process.poll() for cell, worker in running.items()}
     ended = {cell: code for cell, code in polled.items() if code is not None}
-    for cell in ended:
-        del running[cell]
-    return {cell: recorded(Run(experiment.folder / cell), code) for cell, code in ended.items()}
+    return {
+        cell: recorded(Run(experiment.folder / cell), running.pop(cell).process.pid, code)
+        for cell, code in ended.items()
+    }

@@ -169,7 +169,7 @@ def _wait(
             )
             if not lost and not _under_way(found):
                 break
-            if lost and (time.monotonic() - fed_at > FEED_S or not _under_way(found)):
+            if lost and time.monotonic() - fed_at > FEED_S:
                 fed_at = time.monotonic()
                 # Among all that may go on or has ended well: a lost cell may need one of those.
                 among = [cell for cell in cells if not _left_alone(found[cell.id])]

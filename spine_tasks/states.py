@@ -127,7 +127,9 @@ def _deaths(
             silent[cell] = jobs_of[cell], None
         elif state.kind == "interrupted" and not state.cancelled:
             last = _last_word(Run(folder / cell))
-            if last is not None:
+            if _number(jobs_of.get(cell)) > _number(last["job_id"] if last else None):
+                silent[cell] = jobs_of[cell], None  # handed over again since it last spoke
+            elif last is not None:
                 silent[cell] = last["job_id"], last
     jobs = sorted({job for job, _ in silent.values() if job})
     ends = slurm_ends(jobs) if jobs else {}
@@ -136,7 +138,7 @@ def _deaths(
         text = _end_of_log(folder, job, handed_over)
         end = ends.get(job or "")
         if last is None:
-            told[cell] = _never_started(job or "", end, text)
+            told[cell] = _never_started(found[cell].kind, job or "", end, text)
             continue
         if last["event"] == "interrupted":  # it may have been cancelled while it waited to go on
             if end == "CANCELLED":
@@ -164,12 +166,17 @@ def _last_jobs(handed_over: Sequence[Submission]) -> dict[str, str]:
     }
 
 
-def _never_started(job: str, end: str | None, text: str) -> State:
-    """The state of a cell whose job has left the queue and never started a worker."""
+def _number(job: str | None) -> int:
+    """The number of a job's array, by which later ones are told; 0 without a job."""
+    return int((job or "0").partition("_")[0])
+
+
+def _never_started(kind: Kind, job: str, end: str | None, text: str) -> State:
+    """The state of a new or interrupted cell whose last job never started a worker."""
     if end == "CANCELLED":
-        return State("new", f"job {job} was cancelled", cancelled=True)
+        return State(kind, f"job {job} was cancelled", cancelled=True)
     if end in (None, "COMPLETED", "PREEMPTED"):  # it was not to start: see `stopped.json`
-        return State("new", f"job {job} ended before it began")
+        return State(kind, f"job {job} ended before it began")
     line = (text.strip().splitlines() or ["its log is empty"])[-1]
     cause = Cause(
         "node",

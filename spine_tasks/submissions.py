@@ -5,11 +5,11 @@ on disk: a launcher killed in between leaves an array that cannot start and that
 finds by its unique name.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from spine_tasks.errors import RunError
 from spine_tasks.files import append_line, read_json, read_lines, write_json
 from spine_tasks.run import now
 
@@ -64,8 +64,21 @@ def note(experiment: Path, name: str, **facts: Any) -> None:
 
 
 def read_tasks(folder: Path) -> Tasks:
-    """The tasks.json of a submission's folder."""
-    return Tasks(**read_json(folder / "tasks.json"))
+    """The tasks.json of a submission's folder.
+
+    Raises
+    ------
+    RunError
+        It is not there: which cells its jobs compute is then unknown.
+    """
+    try:
+        return Tasks(**read_json(folder / "tasks.json"))
+    except FileNotFoundError as error:
+        raise RunError(
+            f"{folder}: has no tasks.json, which says which cells its jobs compute; if somebody "
+            f"deleted it, cancel jobs named {folder.name} by scancel --name={folder.name}, then "
+            f"delete {folder.parents[1] / LEDGER}, and launch again"
+        ) from error
 
 
 def submissions(experiment: Path) -> list[Submission]:
@@ -84,12 +97,3 @@ def submissions(experiment: Path) -> list[Submission]:
         )
         for name, facts in known.items()
     ]
-
-
-def job_cells(all_of_them: Sequence[Submission]) -> dict[tuple[str, int], list[str]]:
-    """The cells of each array task, by the submission's name and the index."""
-    return {
-        (one.name, index): cells
-        for one in all_of_them
-        for index, cells in enumerate(one.tasks.cells)
-    }

@@ -155,7 +155,8 @@ def submit(setting: Setting, array: Array, after: Sequence[str], max_parallel: i
         job = slurm.ask_once("sbatch", "--parsable", "--hold", stdin=text).strip().split(";")[0]
     except SiteError as error:
         # "Socket timed out" is said of jobs that were accepted too: look before trying again.
-        found = _look_for(name)
+        refused = isinstance(error, slurm.SlurmError) and error.words and not error.unreachable
+        found = _look_for(name, LOOKS_S[:1] if refused else LOOKS_S)
         if found is None:
             note(experiment.folder, name, gone=True)
             raise SiteError(
@@ -249,9 +250,9 @@ def _paths(config: Any) -> Iterator[str]:
             yield value
 
 
-def _look_for(name: str) -> str | None:
-    """The id of the array of this name; None where Slurm answers, several times, without it."""
-    for pause in LOOKS_S:
+def _look_for(name: str, pauses_s: Sequence[float]) -> str | None:
+    """The id of the array of this name; None where Slurm answers each time without it."""
+    for pause in pauses_s:
         time.sleep(pause)
         for task in slurm.queue():
             if task.name == name:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -20,7 +21,7 @@ from types import FrameType
 from spine_tasks import causes, slurm
 from spine_tasks.environment import worker_variables
 from spine_tasks.errors import SiteError, SpineError
-from spine_tasks.exit_codes import FAILED, NO_FAILURES, OUT_OF_MEMORY
+from spine_tasks.exit_codes import FAILED, NO_FAILURES, OUT_OF_MEMORY, SUPERSEDED
 from spine_tasks.owner import SUPERVISOR, owner_of
 from spine_tasks.run import Run
 from spine_tasks.staging import staged_variables
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.1
 SIGNALLED = 128  # and the signal: exit code of a shell or container whose program was killed
+UNBORN = 3  # workers killed in a row before their first word, after which a person must look
 CANCEL_PATIENCE_S = 2.5  # for saving after a cancel; then the GPU is given back
 
 
@@ -163,20 +165,23 @@ def _side_by_side(
                     _run_again(signals)
         if kill_at is not None and time.monotonic() > kill_at:
             for worker in workers.values():
-                os.killpg(worker.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it has just ended
+                    os.killpg(worker.pid, signal.SIGKILL)
         time.sleep(POLL_S)
         for run, worker in list(workers.items()):
             if (code := worker.poll()) is not None:
                 del workers[run]
                 if SIGNALLED < code < SIGNALLED + signal.NSIG:  # a container's way to say it
                     code = SIGNALLED - code
-                codes[run] = recorded(run, code, kills_before)
-                if kill_at is not None and code != 0:
+                if kill_at is not None and (code < 0 or code == os.EX_TEMPFAIL):
                     run.record_attempt("cancelled", pid=worker.pid)
+                    codes[run] = os.EX_TEMPFAIL
+                else:
+                    codes[run] = recorded(run, worker.pid, code, kills_before)
     return codes
 
 
-def recorded(run: Run, code: int, kills_before: int | None = None) -> int:
+def recorded(run: Run, pid: int, code: int, kills_before: int | None = None) -> int:
     """The exit code of a worker; the death of one that could not say so itself is recorded.
 
     Parameters
@@ -186,19 +191,26 @@ def recorded(run: Run, code: int, kills_before: int | None = None) -> int:
     """
     if code >= 0:
         return code
-    owner, attempt = owner_of(run.folder), (slurm.this_job(), slurm.restart_count())
-    if owner is None or (owner.job, owner.restart) != attempt:
-        return code  # its place was taken, or it never came so far
+    owner, job, restart = owner_of(run.folder), slurm.this_job(), slurm.restart_count()
+    if owner is not None and owner.job == job:
+        if owner.restart > restart:
+            return SUPERSEDED
+        if owner.restart == restart:
+            pid = owner.pid  # in a container it is another than the one that was started
     if kills_before is not None and out_of_memory_kills() > kills_before:
         why = "host memory: the kernel killed the worker, which wanted more than resources.mem_gb"
-        run.record_attempt("failed", pid=owner.pid, error=why, cause="host memory")
+        run.record_attempt("failed", pid=pid, error=why, cause="host memory")
         return OUT_OF_MEMORY
     death = causes.cause_of_death("", -code, None)
     if death.cause is not None:  # it would die the same way again
         words = {"error": death.why, "cause": death.cause.kind}
-        run.record_attempt("failed", pid=owner.pid, **words)
+        run.record_attempt("failed", pid=pid, **words)
         return FAILED
-    run.record_attempt("killed", pid=owner.pid, signal=-code)
+    run.record_attempt("killed", pid=pid, signal=-code)
+    if [one["event"] for one in run.attempts()[-UNBORN:]] == ["killed"] * UNBORN:
+        why = f"{UNBORN} workers in a row were killed before they began"
+        run.record_attempt("failed", pid=pid, error=why, cause="node")
+        return FAILED
     return code
 
 

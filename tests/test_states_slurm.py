@@ -198,3 +198,20 @@ def test_of_two_jobs_the_last_one_says_what_became_of_a_cell_that_never_began(tm
     submitted(tmp_path, "grid-2", "8", [ONE])
     slurm.ended(j7_0="FAILED", j8_0="CANCELLED")
     assert state(tmp_path) == State("new", "job 8_0 was cancelled", cancelled=True)
+
+
+@pytest.mark.parametrize(
+    ("end", "kind", "cancelled"),
+    [("CANCELLED by 1000", "interrupted", True), ("FAILED", "failed", False)],
+)
+def test_a_job_that_was_to_continue_a_cell_and_did_not_start_says_why(
+    tmp_path, slurm, end, kind, cancelled
+):
+    # Else a waiting launcher would submit it again and again.
+    submitted(tmp_path, "grid-1", "7", [ONE])
+    record(run_folder(tmp_path, ONE), "interrupted")
+    submitted(tmp_path, "grid-2", "8", [ONE])
+    slurm.ended(j7_0="COMPLETED", j8_0=end)
+    found = state(tmp_path)
+    assert (found.kind, found.cancelled) == (kind, cancelled)
+    assert "job 8_0" in found.why

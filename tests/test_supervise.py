@@ -129,6 +129,16 @@ def test_a_worker_that_does_not_end_after_a_cancel_is_killed(task):
         os.kill(task.begun()[0], 0)
 
 
+def test_workers_killed_again_and_again_before_their_first_word_are_a_failure(task):
+    task.tell(-9)
+    task.run()
+    task.run()
+    assert len(task.requeues()) == 2
+    assert "failed: " in task.run(1)
+    assert len(task.requeues()) == 2
+    assert task.events() == [*["killed"] * 3, "failed"]
+
+
 def test_a_task_that_slurm_has_started_again_elsewhere_is_not_touched(task):
     task.tell("stop")
     process = task.start()
