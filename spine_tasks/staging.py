@@ -18,20 +18,13 @@ from pathlib import Path
 from rich.filesize import decimal
 
 from spine_tasks.cell import Cell
+from spine_tasks.data.staged import STAGED
 from spine_tasks.errors import DataError, RunError, SiteError
 from spine_tasks.grid import PHANTOM
 from spine_tasks.run import Run
 from spine_tasks.splits import PARTS
 
 log = logging.getLogger(__name__)
-
-STAGED = "SPINE_STAGED"  # JSON of data folder -> its copy on this node
-
-
-def staged(path: Path) -> Path:
-    """The copy of a data folder on this node where this process was told of one, else `path`."""
-    copies: dict[str, str] = json.loads(os.environ.get(STAGED, "{}"))
-    return Path(copies.get(str(path.absolute()), path))
 
 
 def staged_variables(runs: Sequence[Run], stage_to: str | None) -> dict[str, str]:

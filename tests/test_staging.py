@@ -13,9 +13,10 @@ from making import cell, environment, python, run_folder
 
 from spine_tasks import staging
 from spine_tasks.data.bids import find_cases
+from spine_tasks.data.staged import STAGED, staged
 from spine_tasks.errors import DataError, RunError, SiteError
 from spine_tasks.splits import load_split
-from spine_tasks.staging import STAGED, node_folder, stage, staged, staged_variables
+from spine_tasks.staging import node_folder, stage, staged_variables
 
 
 @pytest.fixture

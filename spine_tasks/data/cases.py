@@ -5,9 +5,9 @@ from pathlib import Path
 
 from spine_tasks.cell import Cell
 from spine_tasks.data.bids import Case, find_cases
+from spine_tasks.data.staged import staged
 from spine_tasks.grid import PHANTOM
 from spine_tasks.splits import PARTS, load_split
-from spine_tasks.staging import staged
 
 
 def cases_of(cell: Cell, part: str, results: Path) -> list[Case]:

@@ -13,11 +13,11 @@ from typing import Any
 from spine_tasks.cell import Cell
 from spine_tasks.configs import knobs_of
 from spine_tasks.data.cases import cases_of
+from spine_tasks.data.staged import STAGED
 from spine_tasks.errors import RunError, SplitError
 from spine_tasks.files import read_json, sha256, write_json
 from spine_tasks.run import Run
 from spine_tasks.splits import PARTS, Split, load_split
-from spine_tasks.staging import STAGED
 from spine_tasks.weights import find
 
 CACHE = "digests.json"  # in an experiment's folder: path -> size, mtime_ns, SHA-256
