@@ -71,10 +71,10 @@ def test_its_whole_process_group_signalled_in_an_epoch_it_ends_as_one_never_stop
 ):
     run = new_run(tmp_path, data, checkpoint_s)
     slow = tmp_path / "slow"
-    slow.touch()
+    slow.write_text("0.1")
     told = tmp_path / "told"
     told.mkdir()
-    env = env | {"TOY_WITNESS": str(told), "TOY_SLOW": str(slow), "TOY_STEP_S": "0.1"}
+    env = env | {"TOY_WITNESS": str(told), "TOY_SLOW": str(slow)}
 
     worker = start(run, env)
 

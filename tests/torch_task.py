@@ -89,6 +89,7 @@ def train(cell, run):
         done += 1
         if done % steps == 0:
             _end_epoch(run, done // steps - 1, losses)
+            tell(cell, "history", done // steps - 1)
             losses = []
         if time.monotonic() - last_save > cell.resources.checkpoint_s:
             save()

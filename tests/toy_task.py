@@ -28,6 +28,7 @@ def train(cell, run):
     for epoch in range(epochs_done, cell.config.epochs):
         time.sleep(float(os.environ.get("TOY_EPOCH_S", "0")))
         run.add_history(epoch=epoch, loss=-epoch / 10, val_dice=epoch / 10, best_epoch=epoch)
+        tell(cell, "history", epoch)
         pace()
         tell(cell, "step", epoch, 0)
         tell(cell, "saving", epoch + 1, 0)

@@ -1,14 +1,17 @@
 """Evidence of what workers did and when, kept outside of the code under test; and their pace.
 
 `TOY_WITNESS=<folder>` makes a worker append lines `seconds word ...` to `<cell>-<pid>` there:
-`begin`, `step <epoch> <step>`, `saving <epoch> <step>` and `saved <epoch> <step>` around every
-checkpoint, `end`. The seconds are of the machine's monotonic clock, which all processes share.
-While the file named by `TOY_SLOW` is there, every step takes `TOY_STEP_S` longer: so a worker is
-surely still in training when it is disturbed, however busy the machine, and done soon after.
+`begin <epoch> <step>`, `step <epoch> <step>`, `history <epoch>`, `saving <epoch> <step>` and
+`saved <epoch> <step>` around every checkpoint, `end`. The seconds are of the machine's monotonic
+clock, which all processes share.
+
+While the file named by `TOY_SLOW` is there, every step takes the seconds longer that are written in
+it: so a worker is surely still in training when it is disturbed, however busy the machine.
 """
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +27,8 @@ def tell(cell, *words):
 
 def pace():
     """Take longer for a step while that is asked for."""
-    if "TOY_SLOW" in os.environ and Path(os.environ["TOY_SLOW"]).exists():
-        time.sleep(float(os.environ.get("TOY_STEP_S", "0.05")))
+    with suppress(KeyError, FileNotFoundError):
+        time.sleep(float(Path(os.environ["TOY_SLOW"]).read_text() or 0))
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ def problems(told):
         saved = one.may_have_saved
         checkpoints = saved if one.all("saved") else checkpoints + saved
         for later in told[number + 1 :]:
-            late = [line for line in one.all("saved") if line.at > later.begun.at]
+            wrote = one.all("saved") + one.all("history") + one.all("end")
+            late = [line for line in wrote if line.at > later.begun.at]
             if late:
-                found.append(f"{one.pid} saved {late}, when {later.pid} had begun: {later.begun}")
+                found.append(f"{one.pid} wrote {late}, when {later.pid} had begun: {later.begun}")
     return found

@@ -50,15 +50,27 @@ def new_folder(dev_cluster):
 
 
 @pytest.fixture(scope="session")
-def slurm_cluster(dev_cluster, new_folder):
+def new_cluster(dev_cluster, new_folder):
+    """Start a cluster, with these lines of slurm.conf; return its folder."""
+
+    def start(*conf_lines):
+        folder = new_folder()
+        options = [word for line in conf_lines for word in ("--conf-line", line)]
+        process = dev_cluster("start", folder, *options)
+        _, said = process.communicate()
+        if process.returncode == os.EX_UNAVAILABLE and "CI" not in os.environ:
+            pytest.skip(said.strip())
+        if process.returncode != 0:
+            pytest.fail(said)
+        return folder
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster(new_cluster):
     """The folder of a running cluster; SLURM_CONF points to it for the whole session."""
-    folder = new_folder()
-    start = dev_cluster("start", folder)
-    _, said = start.communicate()
-    if start.returncode == os.EX_UNAVAILABLE and "CI" not in os.environ:
-        pytest.skip(said.strip())
-    if start.returncode != 0:
-        pytest.fail(said)
+    folder = new_cluster()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", f"{folder}/slurm.conf")
         yield folder
