@@ -2,13 +2,14 @@
 
 import getpass
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from spine_tasks.slurm import SlurmError, ask_once
 from spine_tasks.slurm_text import count, names, seconds
 
-ASSOCIATION = "User,Account,Partition,QOS,DefaultQOS,MaxSubmitJobs,GrpSubmitJobs"
-QOS = "Name,MaxSubmitJobsPerUser,GrpSubmitJobs,Preempt,PreemptMode,GraceTime"
+ASSOCIATION = "format=User,Account,Partition,QOS,DefaultQOS,MaxSubmitJobs,GrpSubmitJobs"
+QOS = "format=Name,MaxSubmitJobsPerUser,GrpSubmitJobs,Preempt,PreemptMode,GraceTime"
 
 
 @dataclass(frozen=True)
@@ -75,20 +76,24 @@ def read_accounts(cluster: str) -> Accounts | None:
     That is no error: sites run without accounting, and submitting needs none.
     """
     user = getpass.getuser()
+    questions = [
+        ("user", f"name={user}", f"cluster={cluster}", "format=DefaultAccount"),
+        ("assoc", f"cluster={cluster}", f"user={user}", ASSOCIATION),
+        ("assoc", f"cluster={cluster}", "user=", ASSOCIATION),  # the accounts' own lines
+        ("qos", QOS),
+    ]
     try:
-        # Not asked again and again: a site without slurmdbd never answers.
-        default = _sacctmgr("user", f"name={user}", f"cluster={cluster}", columns="DefaultAccount")
-        of = _sacctmgr("assoc", f"cluster={cluster}", f"user={user}", columns=ASSOCIATION)
-        # Without a user: the accounts' own lines.
-        of += _sacctmgr("assoc", f"cluster={cluster}", "user=", columns=ASSOCIATION)
-        qos = _sacctmgr("qos", columns=QOS)
+        # Not asked again and again: a site without slurmdbd never answers. All at once: each
+        # answer takes slurmdbd a quarter of a second even where it has nothing else to do.
+        with ThreadPoolExecutor() as pool:
+            default, mine, of_accounts, qos = pool.map(_sacctmgr, questions)
     except SlurmError:
         return None
     return Accounts(
         default=default[0][0] if default else "",
         associations=tuple(
             Association(user, account, partition, names(qos), default_qos, _least(*limits))
-            for user, account, partition, qos, default_qos, *limits in of
+            for user, account, partition, qos, default_qos, *limits in mine + of_accounts
         ),
         qos=tuple(
             Qos(name, _least(*limits), names(preempts), mode.lower(), seconds(grace) or 0)
@@ -97,9 +102,9 @@ def read_accounts(cluster: str) -> Accounts | None:
     )
 
 
-def _sacctmgr(what: str, *where: str, columns: str) -> list[list[str]]:
-    command = ["sacctmgr", "--noheader", "--parsable2", "show", what, *where, f"format={columns}"]
-    return [line.split("|") for line in ask_once(*command).splitlines()]
+def _sacctmgr(question: Sequence[str]) -> list[list[str]]:
+    answer = ask_once("sacctmgr", "--noheader", "--parsable2", "show", *question)
+    return [line.split("|") for line in answer.splitlines()]
 
 
 def _least(*limits: str) -> int | None:
