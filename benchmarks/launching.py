@@ -3,7 +3,8 @@
 
 Starts a Slurm of its own (slurm/dev_cluster, as root) on which nothing can start, and times whole
 commands, interpreter and imports included. What is compared is timed in turn, so that both meet
-the same load; a table gives the median, the range and the ratio of the medians.
+the same load; a table gives the median, the range and the ratio of the medians, and the same of the
+CPU time, which on a busy machine tells more.
 
     python benchmarks/launching.py
     python benchmarks/launching.py --also ../before    # another copy of this code, side by side
@@ -11,6 +12,7 @@ the same load; a table gives the median, the range and the ratio of the medians.
 
 import argparse
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -46,16 +48,18 @@ for number in range(1000):
 """
 
 Command = Callable[[str], None]  # given a name that no run before had
-Times = dict[str, list[float]]  # seconds of each run, by command
+Times = dict[str, list[tuple[float, float]]]  # of each run, by command: seconds, and of CPU
 
 
 def main() -> None:
     """Measure and print."""
     flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     flags.add_argument("--runs", type=int, default=5, help="of each command; default: %(default)s")
-    flags.add_argument("--also", type=Path, metavar="DIR", help="another copy of this code")
+    flags.add_argument(
+        "--also", type=Path, action="append", default=[], metavar="DIR", help="a copy of this code"
+    )
     asked = flags.parse_args()
-    codes = {"": ROOT} | ({" (also)": asked.also.resolve()} if asked.also else {})
+    codes = {"ours": ROOT} | {code.name: code.resolve() for code in asked.also}
     folder = Path(tempfile.mkdtemp(prefix="launching-"))
     try:
         folder.chmod(0o755)  # for munge
@@ -115,7 +119,7 @@ def of_each(codes: dict[str, Path], script: str, *flags: str) -> dict[str, Comma
         words = ("env", f"PYTHONPATH={code}", sys.executable, f"{code}/jobs/{script}.py", *flags)
         return lambda name: run(*(word.replace(NAME, name) for word in words))
 
-    return {f"ours{also}": of(code) for also, code in codes.items()}
+    return {name: of(code) for name, code in codes.items()}
 
 
 def in_turn(
@@ -125,9 +129,10 @@ def in_turn(
     times: Times = {what: [] for what in commands}
     for number in range(-1, runs):  # the first time only fills caches
         for place, (what, command) in enumerate(commands.items()):
-            start = time.perf_counter()
-            command(f"{what.split()[0]}-{place}-{number}-{start:.0f}")
-            times[what] += [time.perf_counter() - start] if number >= 0 else []
+            start, cpu = time.perf_counter(), _cpu_s()
+            command(f"run-{start:.0f}-{place}-{number}")
+            taken = (time.perf_counter() - start, _cpu_s() - cpu)
+            times[what] += [taken] if number >= 0 else []
             after()
     return times
 
@@ -135,12 +140,15 @@ def in_turn(
 def table(title: str, times: Times) -> None:
     """Print a line a command; the ratio is to the first one."""
     say(f"\n{title}")
-    first = median(next(iter(times.values())))
-    for what, seconds in times.items():
-        say(
-            f"  {what:20} {median(seconds):6.2f} s ({min(seconds):.2f} to {max(seconds):.2f})"
-            f"  {median(seconds) / first:5.1f}"
-        )
+    first = [median(kind) for kind in zip(*next(iter(times.values())), strict=True)]
+    for what, runs in times.items():
+        line = f"  {what:20}"
+        for kind, of_first, unit in zip(
+            zip(*runs, strict=True), first, ("s", "CPU-s"), strict=True
+        ):
+            line += f" {median(kind):6.2f} {unit} ({min(kind):.2f} to {max(kind):.2f})"
+            line += f" {median(kind) / of_first:5.1f} x"
+        say(line)
 
 
 @contextmanager
@@ -176,6 +184,11 @@ def _grid(folder: Path, **settings: int) -> Grid:
 
 def _nothing(_name: str) -> None:
     run(sys.executable, "-c", "pass")
+
+
+def _cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _flags(folder: Path, name: str, site: str = "dev_cluster") -> Sequence[str]:

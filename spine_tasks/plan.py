@@ -143,7 +143,6 @@ def _check_inputs(experiment: Experiment, todo: Sequence[Cell]) -> None:
     """Find missing data and weights now, not after hours in a queue."""
     from spine_tasks.data.cases import cases_of
     from spine_tasks.splits import PARTS
-    from spine_tasks.weights import find
 
     todo = [cell for cell in todo if cell.config.predicts != "nothing"]
     for cell in {(cell.config.data, cell.split, cell.fold): cell for cell in todo}.values():
@@ -154,6 +153,8 @@ def _check_inputs(experiment: Experiment, todo: Sequence[Cell]) -> None:
     }
     for weights, trained in starts:
         if weights is not None:
+            from spine_tasks.weights import find  # which can download, so that it is slow to import
+
             find(weights)
         elif not trained:
             raise ConfigError(

@@ -14,7 +14,6 @@ from spine_tasks import board, causes, slurm, snapshot
 from spine_tasks.cell import Cell
 from spine_tasks.cluster import foreseen_start, read_cluster
 from spine_tasks.experiment import Experiment, create
-from spine_tasks.export import export
 from spine_tasks.feed import Fed, feed, share, throttle, waiting_arrays
 from spine_tasks.lock import held
 from spine_tasks.plan import make_ready, raised, report, show_plan, to_start
@@ -23,7 +22,6 @@ from spine_tasks.sites import Site
 from spine_tasks.states import UNDER_WAY, State, states
 from spine_tasks.submissions import FOLDER, submissions
 from spine_tasks.submit import Setting, check_all, finish_begun, in_order, parameters, script
-from spine_tasks.versions import other_code
 
 Answer = TypeVar("Answer")
 
@@ -87,6 +85,8 @@ def _submit(
             done.notes += notes
             cluster = answer()
             if asked.export_sbatch is not None:
+                from spine_tasks.export import export
+
                 done.notes += export(
                     setting, cluster, todo, asked.max_parallel, asked.export_sbatch
                 )
@@ -119,6 +119,11 @@ def _ready(
     still_mine: Callable[[], None],
 ) -> tuple[list[Cell], Setting, list[str]]:
     """Make all that does not need Slurm's answers; return cells, setting and notes."""
+    # Imported here, as they are slow to import and most launches start nothing.
+    import submitit.slurm.slurm  # noqa: F401  # needed in a moment, when Slurm has answered
+
+    from spine_tasks.versions import other_code
+
     given = {
         cell: one.tasks.mem_gb
         for one in submissions(experiment.folder)
@@ -133,8 +138,6 @@ def _ready(
     notes = list(filter(None, [other_code(begun, code.code_sha256)]))
     if out:
         notes.append(f"without {', '.join(out)}: devices failed there twice")
-    import submitit.slurm.slurm  # noqa: F401  # slow to import, and needed in a moment
-
     setting = Setting(
         experiment=experiment,
         site=site,
