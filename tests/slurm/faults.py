@@ -32,6 +32,7 @@ class Fault:
     launches: int | None = 1  # 2: Slurm does not run it again, the next launch does; None: either
     attempts: int | None = 2  # None: at least 2
     again: tuple[str, ...] = ()  # flags of the next launch
+    alone: bool = False  # it disturbs everything on its cluster
     resources: tuple[str, ...] = ()
     lead_s: int = 30
     variables: dict[str, str] = field(default_factory=dict)
@@ -241,8 +242,8 @@ FAULTS = [
     Fault("node lost", lose_power),
     Fault("node out of touch, worker lives on", lose_touch),
     Fault("node out of touch, worker frozen and thawed", freeze),
-    Fault("controller lost", lose_controller, SIGNALLED, attempts=1),
-    Fault("worker killed, controller lost", kill_worker_without_controller),
+    Fault("controller lost", lose_controller, SIGNALLED, attempts=1, alone=True),
+    Fault("worker killed, controller lost", kill_worker_without_controller, alone=True),
     Fault("requeued by an administrator", requeue, SIGNALLED),
     Fault("scancel", scancel, SIGNALLED, launches=2),
     Fault("scancel in a long step", in_a_long_step(scancel), SIGNALLED, launches=2),

@@ -1,180 +1,226 @@
-"""A grid under random faults: one every few seconds, and a launcher that is killed twice."""
+"""A grid of sixty small cells in a storm: every few seconds something on the cluster goes wrong."""
 
 import json
-import os
+import math
 import random
-import signal
 import subprocess
 import sys
-import threading
 import time
+from collections import Counter
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import witness
 import yaml
-from making import ROOT, command
+from making import ROOT, command, environment
+from toy_task import ENTRY
+from trials import GUARD_S, Half, kill
 
-DEV_CLUSTER = ROOT / "slurm" / "dev_cluster" / "dev_cluster.py"
+from spine_tasks.files import read_json, sha256
+from spine_tasks.run import Run
+
+NAME = "soak"
+SEEDS, CELLS = 12, 60  # four arms a seed, and the cell that two of them start from
+AT_ONCE = 8  # array tasks
+STEP_S = 0.5  # of a cell, during the storm
+PAUSE_S = 3  # between two faults
 NODES = ("node1", "node2", "node3", "node4")
-EVERY_S = 3.0
-AT_ONCE = 6
-SEEDS = 30  # times two arms: 60 cells
-NAME = "gm_transfer"
+SITE = {
+    "partition": ["low", "low_nograce", "low_cancel", "low_cancel_nograce"],
+    "account": "spine",
+    "max_parallel": AT_ONCE,
+    "signal_lead_s": 30,
+}
+
+
+@dataclass
+class Report:
+    """What a soak saw."""
+
+    faults: Counter[str] = field(default_factory=Counter)
+    launches: int = 0  # after the storm, until everything was complete
+    incomplete: list[str] = field(default_factory=list)  # cells, their states and why
+    wrong: list[str] = field(default_factory=list)  # cells with other results
+    problems: list[str] = field(default_factory=list)  # cells that two attempts wrote at once
+    complete: int = 0
+    attempts: int = 0
+    steps: int = 0
+    repeated_steps: int = 0
 
 
 class Soak:
-    """One grid of 60 tiny cells on a cluster of its own."""
+    """One grid of the toy task on a cluster of its own, and what goes wrong there."""
 
-    def __init__(self, cluster, toy, folder, seconds):
-        self.cluster, self.folder, self.seconds = cluster, folder, seconds
-        self.chance = random.Random(1)
-        self.done = []  # the faults, in order
-        self.threads = []
-        self.witnesses = folder / "witnesses"
-        self.witnesses.mkdir()
-        # Enough work for the faults to last, however many are undone by them.
-        epochs = max(4, round(seconds * AT_ONCE / (2 * SEEDS)))
-        self.env = toy.env(
-            SLURM_CONF=f"{cluster}/slurm.conf", TOY_WITNESS=str(self.witnesses), TOY_EPOCH_S="1"
-        )
-        site = folder / "soak.yaml"
-        partitions = ["low", "low_nograce", "low_cancel", "low_cancel_nograce"]
-        profile = {"partition": partitions, "account": "spine", "max_parallel": AT_ONCE}
-        site.write_text(yaml.safe_dump(profile))
-        changed = {"resources.mem_gb=0.1": "resources.mem_gb=1", "seeds=1": f"seeds={SEEDS}"}
-        self.flags = [changed.get(word, word) for word in toy.flags(folder / "soaked", epochs)]
-        self.flags += ["--only", "init=scratch", "--set", "resources.cpus=1"]
-        self.flags += ["--set", "resources.checkpoint_s=1", "--site", str(site)]
-        self.undisturbed = [str(folder / "calm") if word.endswith("soaked") else word
-                            for word in self.flags] + ["--site", "local"]  # fmt: skip
-        self.calm_env = toy.env()
+    def __init__(self, cluster: Path, data: Path, folder: Path, seconds: float, seed: int) -> None:
+        self.folder, self.data, self.seconds = folder, data, seconds
+        # Enough work for the storm to last, whatever of it is done twice.
+        self.epochs = max(4, round(seconds * AT_ONCE / CELLS / STEP_S))
+        self.random = random.Random(seed)
+        self.half = Half(cluster, "")  # both halves
+        self.slow, self.told = folder / "slow", folder / "told"
+        self.down: dict[str, float] = {}  # daemon that is dead -> when it comes back
+        for name in ("site", "told", "undisturbed"):
+            (folder / name).mkdir()
+        (folder / "site" / "sitecustomize.py").write_text(ENTRY)
+        (folder / "site.yaml").write_text(yaml.safe_dump(SITE))
 
-    def run(self):
-        """Disturb the grid for the time, then launch it until it is complete; the launches."""
-        launcher = self.launch()
-        ends = time.monotonic() + self.seconds
-        killed = 0
-        while time.monotonic() < ends:
-            time.sleep(EVERY_S)
-            self.fault()
-            share = 1 - (ends - time.monotonic()) / self.seconds
-            if killed < 2 and share > (killed + 1) / 3:
+    def run(self) -> Report:
+        """Launch, disturb for the time, bring the grid to its end, and look at what there is."""
+        report = Report()
+        self.slow.write_text(str(STEP_S))
+        launcher = self._start_launcher()
+        begun = time.monotonic()
+        kill_launcher_at = [begun + self.seconds / 3, begun + 2 * self.seconds / 3]
+        while time.monotonic() < begun + self.seconds:
+            time.sleep(PAUSE_S)
+            self._revive(time.monotonic())
+            if kill_launcher_at and time.monotonic() > kill_launcher_at[0]:
+                kill_launcher_at.pop(0)
                 launcher.kill()
                 launcher.wait()
-                killed += 1
-                self.done.append("launcher killed and started again")
-                launcher = self.launch()
-        for thread in self.threads:
-            thread.join()
-        self.daemons("start")
-        launcher.wait(timeout=1800)
-        launches = 3
-        while (again := command("launch", *self.flags, "--wait", env=self.env)).returncode:
-            launches += 1
-            if launches > 10:
-                raise AssertionError(again.stdout + again.stderr)
-        return launches
+                launcher = self._start_launcher()
+                report.faults["launcher killed and started again"] += 1
+            if fault := self._fault():
+                report.faults[fault] += 1
+        self._revive(math.inf)
+        self.slow.unlink()
+        launcher.wait(timeout=GUARD_S)
+        self._finish(report)
+        self._look(report)
+        return report
 
-    def launch(self):
-        """A launcher that follows the grid."""
-        with (self.folder / "launcher.txt").open("ab") as out:
+    def _flags(self, results, seeds):
+        flags = ["--grid", "gm_transfer", "--name", NAME, "--results", results]
+        flags += ["--preset", "demo"]
+        knobs = [f"data={self.data}", f"seeds={seeds}", "resources.mem_gb=1"]
+        knobs += [f"epochs={self.epochs}", f"needs.epochs={self.epochs}"]
+        return [*flags, *(word for knob in knobs for word in ("--set", knob))]
+
+    def _env(self):
+        told = {"TOY_WITNESS": str(self.told), "TOY_SLOW": str(self.slow)}
+        told["SLURM_CONF"] = f"{self.half.cluster}/slurm.conf"
+        return environment(self.folder / "site", ROOT / "tests", **told)
+
+    def _launch(self):
+        """The flags of a launch that waits for the grid's end."""
+        site = ("--site", self.folder / "site.yaml", "--wait", "--json")
+        return [*self._flags(self.folder, SEEDS), *site]
+
+    def _start_launcher(self):
+        with (self.folder / "launcher.txt").open("ab") as output:
             return subprocess.Popen(
-                [sys.executable, ROOT / "jobs" / "launch.py", *self.flags, "--wait"],
-                stdout=out,
-                stderr=out,
-                env=self.env,
+                [sys.executable, ROOT / "jobs" / "launch.py", *map(str, self._launch())],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=self._env(),
             )
 
-    def fault(self):
-        """One thing that goes wrong, chosen at random."""
-        kinds = [self.kill_worker, self.kill_supervisor, self.preempt, self.requeue, self.lose_node]
-        kind = self.chance.choice(kinds)
-        with suppress(subprocess.CalledProcessError, ProcessLookupError):  # it has just ended
-            if kind():
-                self.done.append(kind.__name__.replace("_", " "))
+    def _fault(self):
+        """Do something at random; return what, if there was anything to do it to."""
+        faults = [self._kill_worker, self._kill_supervisor, self._preempt, self._requeue]
+        return self.random.choice([*faults, self._kill_daemon])()
 
-    def kill_worker(self):
-        """SIGKILL to the worker of a cell."""
-        return self.kill_one(b"spine_tasks.worker")
+    def _kill_worker(self):
+        return self._kill_one_of("spine_tasks.worker", "worker killed")
 
-    def kill_supervisor(self):
-        """SIGKILL to a supervisor, whose worker is then to end by itself."""
-        return self.kill_one(b"submitit.core._submit")
+    def _kill_supervisor(self):
+        return self._kill_one_of("submitit.core._submit", "supervisor killed")
 
-    def kill_one(self, word):
-        """SIGKILL to one process of this soak with a word in its command line."""
-        found = []
-        for process in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                line = (process / "cmdline").read_bytes()
-                if word in line and os.fsencode(self.folder) in line and b"srun" not in line:
-                    found.append(int(process.name))
-        if found:
-            os.kill(self.chance.choice(sorted(found)), signal.SIGKILL)
-        return bool(found)
+    def _kill_one_of(self, module, said):
+        if not (found := sorted(self._processes(module))):
+            return None
+        kill(self.random.choice(found))
+        return said
 
-    def preempt(self):
-        """A job of a higher partition takes a node or two for a moment."""
-        wide = f"--nodes={self.chance.choice([1, 2])}"
-        flags = ["--partition=high", "--exclusive", wide, "--output=/dev/null"]
-        self.slurm("sbatch", *flags, "--wrap", "sleep 1")
-        return True
+    def _processes(self, module):
+        """The Python processes of the grid that run a module."""
+        for file in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                words = file.read_bytes().decode(errors="replace").split("\0")
+            except OSError:
+                continue
+            if "python" in words[0] and module in words and str(self.folder) in words[-2]:
+                yield int(file.parent.name)
 
-    def requeue(self):
-        """An administrator requeues a running task."""
-        running = self.slurm("squeue", "-h", "-r", "-t", "R", "-o", "%i|%j").split()
-        jobs = [job for job, name in (one.split("|") for one in running) if name.startswith(NAME)]
-        if jobs:
-            self.slurm("scontrol", "requeue", self.chance.choice(jobs))
-        return bool(jobs)
+    def _preempt(self):
+        where = ["--partition=high", "--exclusive", f"--nodelist={self.random.choice(NODES)}"]
+        self.half.slurm("sbatch", *where, "--output=/dev/null", "--wrap=sleep 1")
+        return "preempted"
 
-    def lose_node(self):
-        """A slurmd dies, with its jobs or without, and comes back before or after Slurm notices."""
-        node = self.chance.choice(NODES)
-        jobs = self.chance.choice([["--jobs"], []])
-        self.daemons("kill", node, *jobs)
+    def _requeue(self):
+        asked = ["squeue", "--noheader", "--array", "--states=RUNNING", "--format=%i %j"]
+        running = [line.split() for line in self.half.slurm(*asked).splitlines()]
+        jobs = [job for job, name in running if name.startswith(NAME)]
+        if not jobs:
+            return None
+        with suppress(AssertionError):  # it has ended meanwhile
+            self.half.slurm("scontrol", "requeue", self.random.choice(jobs))
+        return "requeued"
 
-        def come_back():
-            time.sleep(away_s)
-            self.daemons("start")
+    def _kill_daemon(self):
+        """Kill a node's slurmd, with or without its jobs, or the controller; one at a time."""
+        if self.down:
+            return self._requeue()
+        name = self.random.choice([*NODES, "slurmctld"])
+        jobs = ["--jobs"] if name in NODES and self.random.random() < 0.5 else []
+        self.half.daemon("kill", name, *jobs)
+        # A node is given up after 10 s: sometimes it comes back before, sometimes later.
+        away_s = 2 if name == "slurmctld" else self.random.choice([2, 20])
+        self.down[name] = time.monotonic() + away_s
+        lost = "controller" if name not in NODES else "node" if jobs else "slurmd"
+        return f"{lost} lost for {away_s} s"
 
-        away_s = self.chance.uniform(1, 15)
-        self.threads.append(threading.Thread(target=come_back))
-        self.threads[-1].start()
-        return True
+    def _revive(self, now):
+        for name in [name for name, back in self.down.items() if back <= now]:
+            self.half.daemon("revive", name)
+            del self.down[name]
 
-    def daemons(self, *words):
-        """A command of dev_cluster.py."""
-        asked = [sys.executable, DEV_CLUSTER, *words, "--folder", self.cluster]
-        subprocess.run(asked, capture_output=True, check=False)
+    def _finish(self, report):
+        """Launch again until everything is complete, as a person would."""
+        for _ in range(3):
+            report.launches += 1
+            answer = command("launch", *self._launch(), env=self._env())
+            assert answer.stdout, answer.stderr
+            cells = json.loads(answer.stdout)["cells"]
+            left = [cell for cell in cells if cell["state"] != "complete"]
+            report.incomplete = [f"{cell['cell']}: {cell['state']}, {cell['why']}" for cell in left]
+            if not left:
+                return
 
-    def slurm(self, *words):
-        """The output of a command of Slurm."""
-        answer = subprocess.run(words, capture_output=True, text=True, check=True, env=self.env)
-        return answer.stdout
+    def _look(self, report):
+        expected = self._expected()
+        for file in sorted((self.folder / NAME).glob("*/cell.json")):
+            run = Run(file.parent)
+            told = witness.attempts(self.told, run.folder.name)
+            report.problems += [f"{run.folder.name}: {one}" for one in witness.problems(told)]
+            steps = [line.place for one in told for line in one.all("step")]
+            report.attempts += len(told)
+            report.steps += len(steps)
+            report.repeated_steps += len(steps) - len(set(steps))
+            if run.complete:
+                report.complete += 1
+                if results_of(run) != expected[kind_of(run)]:
+                    report.wrong.append(run.folder.name)
 
-    def scores(self, name="soaked"):
-        """The scores of every cell, by its id."""
-        runs = (self.folder / name / NAME).glob("*/scores.csv")
-        return {file.parent.name: file.read_bytes() for file in runs}
-
-    def calm(self):
-        """The scores of the same cells where nothing disturbs them."""
-        answer = command("launch", *self.undisturbed, env=self.calm_env)
+    def _expected(self):
+        """The results of undisturbed cells: they follow from split and start, not from the seed."""
+        results = self.folder / "undisturbed"
+        env = self._env() | {"TOY_WITNESS": str(results)}
+        answer = command("launch", *self._flags(results, 1), "--site", "local", env=env)
         assert answer.returncode == 0, answer.stderr
-        return self.scores("calm")
+        runs = [Run(file.parent) for file in (results / NAME).glob("*/cell.json")]
+        return {kind_of(run): results_of(run) for run in runs}
 
-    def problems(self):
-        """What the witnesses saw that must not be: two attempts of a cell that write at once."""
-        cells = self.scores()
-        told = {cell: witness.attempts(self.witnesses, cell) for cell in cells}
-        return [problem for attempts in told.values() for problem in witness.problems(attempts)]
 
-    def summary(self):
-        """What happened, in one line."""
-        kinds = {kind: self.done.count(kind) for kind in sorted(set(self.done))}
-        runs = (self.folder / "soaked" / NAME).glob("*/attempts.jsonl")
-        events = [json.loads(line)["event"] for run in runs for line in run.open()]
-        counts = {event: events.count(event) for event in sorted(set(events))}
-        return f"{len(self.done)} faults {kinds}; attempts {counts}"
+def kind_of(run):
+    """What the toy's results follow from."""
+    cell = run.cell()
+    return cell.split, cell.config.init
+
+
+def results_of(run):
+    """Digests of predictions and scores, and the history."""
+    done = read_json(run.folder / "done.json")
+    return done["predictions_sha256"], sha256(run.scores), run.history()

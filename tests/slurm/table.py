@@ -1,10 +1,8 @@
 """Many faults at once: one half of a cluster after the other takes the next one."""
 
-import itertools
 import queue
 import threading
-from concurrent.futures import Future
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from faults import disturbed
 from trials import Half, Task, Trial
@@ -51,21 +49,19 @@ class Table:
     """
 
     def __init__(self, clusters, data, folder):
-        self.data, self.folder = data, folder
-        self.waiting = {name: queue.SimpleQueue() for name in clusters}
+        self.clusters, self.data, self.folder = clusters, data, folder
         self.outcomes = {}
-        self.threads = [
-            threading.Thread(target=self._work, args=(name, Half(cluster, feature)), daemon=True)
-            for (name, cluster), feature in itertools.product(clusters.items(), ("left", "right"))
-        ]
+        self.over = False
+        self.threads = []
 
     def start(self, cases):
-        """Begin with (task, fault), in this order."""
+        """Begin with (task, fault), in this order; those that disturb others come last, alone."""
         for task, fault in cases:
             self.outcomes[task.name, fault.name] = Future()
-            self.waiting[fault.cluster].put((task, fault))
-        for thread in self.threads:
-            thread.start()
+        for name in self.clusters:
+            mine = [case for case in cases if case[1].cluster == name]
+            self.threads.append(threading.Thread(target=self._work, args=(name, mine), daemon=True))
+            self.threads[-1].start()
 
     def outcome(self, task, fault):
         """What became of it; raises what went wrong."""
@@ -73,24 +69,34 @@ class Table:
 
     def end(self):
         """Begin nothing more, and wait for what is under way."""
-        for waiting in self.waiting.values():
-            with suppress(queue.Empty):
-                while True:
-                    waiting.get_nowait()
+        self.over = True
         for thread in self.threads:
             thread.join()
 
-    def _work(self, name, half):
-        with suppress(queue.Empty):
-            while True:
-                task, fault = self.waiting[name].get_nowait()
-                future = self.outcomes[task.name, fault.name]
-                folder = self.folder / f"{task.name}-{fault.id}"
-                try:
-                    future.set_result(disturbed(fault, on(task, self.data), half, folder))
-                except BaseException as error:
-                    future.set_exception(error)
-                    _clear(half)
+    def _work(self, name, cases):
+        halves = queue.SimpleQueue()
+        for feature in ("left", "right"):
+            halves.put(Half(self.clusters[name], feature))
+        with ThreadPoolExecutor(max_workers=2) as both:
+            for case in [case for case in cases if not case[1].alone]:
+                both.submit(self._disturb, *case, halves)
+        for case in [case for case in cases if case[1].alone]:
+            self._disturb(*case, halves)
+
+    def _disturb(self, task, fault, halves):
+        future = self.outcomes[task.name, fault.name]
+        if self.over:
+            future.cancel()
+            return
+        half = halves.get()
+        folder = self.folder / f"{task.name}-{fault.id}"
+        try:
+            future.set_result(disturbed(fault, on(task, self.data), half, folder))
+        except BaseException as error:
+            future.set_exception(error)
+            _clear(half)
+        finally:
+            halves.put(half)
 
 
 def _clear(half):
