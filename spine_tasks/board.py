@@ -3,18 +3,16 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
-
-from rich.console import Console, Group
-from rich.live import Live
-from rich.markup import escape
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from spine_tasks.cell import Cell
 from spine_tasks.command import listed
 from spine_tasks.experiment import Experiment
 from spine_tasks.run import Run
 from spine_tasks.states import Kind, State, states
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group
 
 COLOURS: dict[Kind, str] = {
     "new": "dim",
@@ -33,8 +31,12 @@ def counts(found: dict[str, State]) -> str:
     return ", ".join(f"{number[kind]} {kind}" for kind in reversed(COLOURS) if number[kind])
 
 
-def table(experiment: Experiment, found: dict[str, State]) -> Group:
+def table(experiment: Experiment, found: dict[str, State]) -> "Group":
     """One row a cell, needed cells first, then why those that wait or failed do so."""
+    from rich.console import Group  # slow to import, and seldom needed
+    from rich.markup import escape
+    from rich.table import Table
+
     title = f"{escape(experiment.name)}: {counts(found)}"
     board = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     for heading in ("cell", "arm", "fold", "seed", "state", "epoch", "loss", "val"):
@@ -47,6 +49,8 @@ def table(experiment: Experiment, found: dict[str, State]) -> Group:
 
 def _reasons(found: dict[str, State]) -> Iterator[str]:
     """Each reason once, with the cells it holds for; of a failure its cause and remedy too."""
+    from rich.markup import escape
+
     cells: dict[tuple[Kind, str], list[str]] = {}
     for cell, state in found.items():
         if state.why and state.kind != "complete":
@@ -81,13 +85,16 @@ def live(experiment: Experiment, cells: list[Cell]) -> Iterator[Callable[[], Non
 
     Without a terminal a line is written for each change of a cell's state instead.
     """
+    from rich.console import Console
+    from rich.live import Live
+
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _narrator(experiment, cells, console)
         return
     part = Experiment(experiment.name, experiment.folder, experiment.grid, cells, [])
 
-    def draw() -> Group:
+    def draw() -> "Group":
         return table(part, states(experiment.folder, cells))
 
     # Drawn when called for, not by a clock of its own: each time may ask Slurm.
@@ -95,7 +102,7 @@ def live(experiment: Experiment, cells: list[Cell]) -> Iterator[Callable[[], Non
         yield lambda: shown.update(draw(), refresh=True)
 
 
-def _narrator(experiment: Experiment, cells: list[Cell], console: Console) -> Callable[[], None]:
+def _narrator(experiment: Experiment, cells: list[Cell], console: "Console") -> Callable[[], None]:
     told: dict[str, State] = {cell.id: State("new") for cell in cells}
 
     def tell() -> None:
@@ -116,6 +123,8 @@ def _narrator(experiment: Experiment, cells: list[Cell], console: Console) -> Ca
 
 
 def _row(run: Run, cell: Cell, state: State) -> list[str]:
+    from rich.markup import escape
+
     history = run.history() if state.kind != "new" else []
     last = history[-1] if history else {}
     return [

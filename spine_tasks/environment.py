@@ -1,7 +1,6 @@
 """What a number depends on beside its cell: code, packages and machine."""
 
 import hashlib
-import importlib.metadata
 import os
 import platform
 import socket
@@ -164,6 +163,8 @@ def _taken() -> dict[str, Any] | None:
 
 
 def _versions() -> dict[str, str]:
+    import importlib.metadata  # slow to import, and needed by workers only
+
     found = {}
     for name in PACKAGES:
         try:

@@ -3,10 +3,8 @@
 import hashlib
 import io
 import os
-import urllib.request
 import zipfile
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 
 from spine_tasks.errors import WeightsError
@@ -113,6 +111,9 @@ def _check(got: str, known: Known, where: str) -> None:
 
 
 def _download(known: Known, target: Path, places: list[Path]) -> None:
+    import urllib.request  # slow to import, and seldom needed
+    from http.client import HTTPException
+
     try:
         with urllib.request.urlopen(known.url, timeout=TIMEOUT_S) as answer:
             archive = answer.read()

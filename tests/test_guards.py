@@ -39,7 +39,9 @@ def test_every_script_explains_itself_with_an_example(script):
     assert f"python jobs/{script}.py" in answer.stdout
 
 
-@pytest.mark.parametrize("name", ["launch", "status", "cancel", "collect", "doctor", "score", "worker"])
+@pytest.mark.parametrize(
+    "name", ["launch", "status", "cancel", "collect", "doctor", "score", "worker"]
+)
 def test_no_command_of_the_login_node_imports_a_framework(name):
     assert not imported_by(f"spine_tasks.{name}") & FRAMEWORKS
 

@@ -40,7 +40,7 @@ def test_a_controller_that_is_away_is_asked_again_until_it_answers(fake, words):
 
 
 def test_patience_ends_and_says_what_is_the_matter(fake, monkeypatch):
-    monkeypatch.setenv("SPINE_SLURM_PATIENCE_S", "0.1")
+    monkeypatch.setenv("SPINE_SLURM_PATIENCE_S", "3")
     fake.fail("squeue", AWAY, times=1000)
     with pytest.raises(SlurmError) as error:
         slurm.queue()

@@ -8,6 +8,7 @@ import pytest
 from making import command, environment
 
 from spine_tasks.files import sha256
+from spine_tasks.submissions import Tasks, begin
 
 pytest.importorskip("tensorflow", reason="TensorFlow is not installed (extra `gm`)")
 
@@ -69,25 +70,18 @@ def test_the_grid_runs_as_arrays_and_scores_as_on_this_machine(
     assert len(local_scores) == 3
     assert scores(tmp_path) == local_scores
 
-    first, later = (sorted(set(ids)) for ids in _arrays(said["jobs"]))
-    assert len(first) == len(later) == 1  # one array at once, one after it
-    jobs = f"{first[0]},{later[0]}"
+    arrays = sorted({job.partition("_")[0] for job in said["jobs"].values()})
+    assert len(arrays) == 2  # one array at once, one after it
     expected = sorted(f"{job}|COMPLETED" for job in said["jobs"].values())
-    wait_for(lambda: sorted(accounted(jobs, env=env)) == expected)  # slurmdbd hears it later
-    scripts = [file for file in tmp_path.glob("tiny/slurm/*/*_submission.sh")]
-    array = next(file for file in scripts if "--array" in file.read_text())
-    script = array.read_text().replace(array.parent.name, "tiny-<launch>")
-    assert _body(script) in _body(planned)  # what --dry-run showed is what was submitted
+    # slurmdbd hears it later
+    wait_for(lambda: sorted(accounted(",".join(arrays), env=env)) == expected)
+    for file in tmp_path.glob("tiny/slurm/*/submission.sh"):
+        if "--dependency" not in file.read_text():  # what --dry-run showed is what was submitted
+            script = file.read_text().replace(file.parent.name, "tiny-<launch>")
+            assert _body(script) in _body(planned)
 
     again = launch(tmp_path, *SHORT, *ON_SLURM, env=env)
     assert "nothing to start" in again
-
-
-def _arrays(jobs):
-    """The array ids of the cells that start at once, and of those that wait for another."""
-    later = [job for cell, job in jobs.items() if "gm_phantom_adult" not in cell]
-    waits = [job for job in later if "_" not in job]  # one pretrained cell is no array
-    return [job.partition("_")[0] for job in jobs.values() if job not in waits], waits
 
 
 def _body(script):
@@ -122,16 +116,16 @@ def test_a_job_that_slurm_does_not_take_is_said_and_leaves_nothing_waiting(slurm
     much = ("--set", "resources.mem_gb=4000")
     answer = command("launch", "--results", tmp_path, *SHORT, *ON_SLURM, *much, env=env)
     assert answer.returncode == 2
-    assert "Slurm does not take" in answer.stderr
+    assert "4000" in answer.stderr
+    assert "16 GB" in answer.stderr  # what a node has
     assert "Traceback" not in answer.stderr
     assert not slurm("squeue", "-h", "--me", env=env).strip()
 
 
 def test_without_an_answer_from_slurm_nothing_is_started_a_second_time(slurm_cluster, tmp_path):
-    (tmp_path / "tiny").mkdir()
-    record = {"time": "", "name": "tiny-0", "jobs": {"1": "a-cell"}}
-    (tmp_path / "tiny" / "submissions.jsonl").write_text(json.dumps(record) + "\n")
-    env = environment(SLURM_CONF="/nowhere/slurm.conf")
+    begin(tmp_path / "tiny", "tiny-0", Tasks(cells=[["a-cell"]], worker=["python"], mem_gb=1))
+    env = environment(SLURM_CONF="/nowhere/slurm.conf", SPINE_SLURM_PATIENCE_S="1")
     answer = command("launch", "--results", tmp_path, *SHORT, *ON_SLURM, env=env)
     assert answer.returncode == 2
-    assert "squeue does not answer" in answer.stderr
+    assert answer.stderr.startswith("error: squeue: ")
+    assert not list(tmp_path.glob("tiny/gm_*"))
