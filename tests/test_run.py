@@ -9,7 +9,7 @@ import signal
 import pytest
 from making import cell, run_folder
 
-from spine_tasks import worker
+from spine_tasks import owner, worker
 from spine_tasks.cell import Resources
 from spine_tasks.configs import GmSegmentation
 from spine_tasks.errors import DataError, Interrupted, RunError
@@ -243,6 +243,7 @@ def test_a_stop_within_the_task_is_no_failure(task):
 
 
 def test_a_worker_stops_on_the_signals_of_slurm_and_of_people(toy_run, monkeypatch):
+    monkeypatch.setattr(owner, "watch", lambda *_: None)  # it would end the tests with it
     heard = {}
     monkeypatch.setattr(worker, "attempt", lambda run: heard.update(run=run) or 0)
     wanted = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
