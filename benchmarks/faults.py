@@ -2,7 +2,8 @@
 """What each fault of a cluster costs a cell, on the real Slurm: the whole table, as Markdown.
 
 Starts two Slurms of its own (slurm/dev_cluster, as root), launches a cell of each task for each
-fault, disturbs it in training and follows it to its end. A quarter of an hour on two cores.
+fault, disturbs it in training and follows it to its end; 20 minutes on two cores. Checkpoints are
+2 s apart and a step takes 1 s, so that some seconds of work are what a kill should cost.
 
     python benchmarks/faults.py
     python benchmarks/faults.py --task PyTorch --fault "node lost"

@@ -216,7 +216,7 @@ def kill_worker_without_controller(trial):
 
 MINUTE = {"resources": ("resources.time='00:01:00'",), "lead_s": 10, "attempts": None}
 DEAF = {"variables": {"FAULT_DEAF": "1"}}
-HOG = {"variables": {"FAULT_HOG": "{folder}/hog", "FAULT_HOG_MB": "2000"}}
+HOG = {"variables": {"FAULT_HOG": "{folder}/hog", "FAULT_HOG_MB": "2800"}}
 
 FAULTS = [
     Fault("preempted, REQUEUE, grace 20 s", preempt, partition="low"),

@@ -264,8 +264,9 @@ class Watch(threading.Thread):
             stopped = [one["pid"] for one in records if one["event"] == "interrupted"]
             for pid in [one["pid"] for one in records if one["event"] == "started"]:
                 self.saved.setdefault(pid, self.trial.newest_checkpoint() or self.begun)
-                if works(pid) and pid not in stopped:
-                    self.worked[pid] = time.time()
+            # What an attempt does behind the beginning of the next one is no work of the cell's.
+            if works(pid) and pid not in stopped:
+                self.worked[pid] = time.time()
 
     def lost_s(self):
         """Seconds of work that were done again: from each last checkpoint to the attempt's end."""
