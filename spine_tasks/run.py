@@ -64,6 +64,11 @@ class Run:
         """Whether every prediction is on disk."""
         return (self.folder / "done.json").exists()
 
+    @property
+    def scored(self) -> bool:
+        """Whether every prediction is on disk and was scored; a later collect may score it anew."""
+        return self.complete and self.scores.exists()
+
     def cell(self) -> Cell:
         """The cell that this run computes.
 

@@ -46,19 +46,26 @@ def states(folder: Path, cells: Iterable[Cell]) -> dict[str, State]:
     """
     ids = [cell.id for cell in cells]
     begun = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
-    unfinished = [cell for cell in ids if cell not in begun or not Run(folder / cell).complete]
+    open_ids = [cell for cell in ids if cell not in begun or not Run(folder / cell).scored]
     found = dict.fromkeys(ids, State("complete"))
-    if unfinished:
+    if open_ids:
         handed_over = submissions(folder)
         queue = queued(handed_over)
         found |= {
-            cell: _unfinished(Run(folder / cell), queue)
+            cell: _open(Run(folder / cell), queue)
             if cell in begun
             else queue.get(cell, State("new"))
-            for cell in unfinished
+            for cell in open_ids
         }
         found |= _deaths(folder, found, handed_over)
     return found
+
+
+def _open(run: Run, queue: dict[str, State]) -> State:
+    """The state of a cell that has no scores yet: it may have every prediction all the same."""
+    state = _unfinished(run, queue)
+    # Complete, and its worker is scoring; where that was cut short, collect scores it.
+    return State("complete") if run.complete and state.kind not in UNDER_WAY else state
 
 
 def queued(handed_over: Sequence[Submission]) -> dict[str, State]:

@@ -136,7 +136,7 @@ def start_worker(
 
 def _is_due(run: Run) -> bool:
     """Whether a cell is still to be computed; a task that runs again skips what failed in it."""
-    if run.complete and run.scores.exists():
+    if run.scored:
         return False
     last = (run.attempts() or [{}])[-1]
     failed_here = last.get("event") == "failed" and last.get("job_id") == slurm.this_job()

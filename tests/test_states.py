@@ -90,8 +90,18 @@ def test_a_complete_cell_is_complete_whatever_else_its_files_say(tmp_path, slurm
     run.record_attempt("failed", error="while scoring")
     hand_over(tmp_path, "grid-1", "7", [ONE])
     (run.folder / "done.json").write_text("{}")
+    run.scores.touch()
     assert state(tmp_path) == State("complete")
     assert slurm.calls() == []
+
+
+def test_a_cell_runs_until_it_is_scored(tmp_path):
+    run = run_folder(tmp_path, ONE)
+    run.record_attempt("started")
+    (run.folder / "done.json").write_text("{}")
+    assert state(tmp_path) == State("running", f"process {os.getpid()}")
+    run.record_attempt("killed")  # collect scores it then
+    assert state(tmp_path) == State("complete")
 
 
 def test_a_cell_whose_process_has_gone_was_killed(tmp_path):
