@@ -78,7 +78,7 @@ def load_boxes(
     of_image: dict[int, list[tuple[float, int, list[float]]]] = {
         case.image_id: [] for case in cases
     }
-    for image_id, category, (x, y, width, height), score in rows:
+    for image_id, category, box, score in rows:
         if image_id not in of_image or category not in label_of:
             raise RunError(
                 f"{file}: image {image_id} or category {category} is none of the data's "
