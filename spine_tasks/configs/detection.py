@@ -27,9 +27,9 @@ class Detection:
     test_data: str | None = None  # another COCO folder, all of which is tested on instead
     categories: tuple[str, ...] | None = None  # names of those to detect; None = all
 
-    # start; each detector says by `init` what of it is loaded
+    # start
     weights: str | None = None  # known name or file; None = the needed cell's
-    init: str = "none"
+    init: str = "none"  # what of the network is loaded from them; each detector says what it can
 
     # input
     image_px: int = 640  # long side after resizing
