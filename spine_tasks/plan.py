@@ -10,6 +10,7 @@ from typing import Any
 from spine_tasks import board, causes
 from spine_tasks.cell import Cell
 from spine_tasks.command import listed
+from spine_tasks.configs import UNTRAINED
 from spine_tasks.errors import ConfigError
 from spine_tasks.experiment import Experiment, create
 from spine_tasks.files import check_room
@@ -141,26 +142,31 @@ def print_json(value: Any) -> None:
 
 def _check_inputs(experiment: Experiment, todo: Sequence[Cell]) -> None:
     """Find missing data and weights now, not after hours in a queue."""
-    from spine_tasks.data.cases import cases_of
-    from spine_tasks.splits import PARTS
+    from spine_tasks.data.cases import files_of
 
-    todo = [cell for cell in todo if cell.config.predicts != "nothing"]
-    for cell in {(cell.config.data, cell.split, cell.fold): cell for cell in todo}.values():
-        for part in PARTS:
-            cases_of(cell, part, experiment.folder)
+    read = {(cell.config.data_knobs, *_values(cell), cell.split, cell.fold): cell for cell in todo}
+    for cell in read.values():
+        files_of(cell, experiment.folder)
     starts = {
-        (cell.config.weights, bool(cell.needs)) for cell in todo if cell.config.init == "pretrained"
+        (cell.job, cell.config.init, cell.config.weights, bool(cell.needs))
+        for cell in todo
+        if getattr(cell.config, "init", UNTRAINED[0]) not in UNTRAINED
     }
-    for weights, trained in starts:
+    for job, init, weights, trained in starts:
         if weights is not None:
             from spine_tasks.weights import find  # which can download, so that it is slow to import
 
             find(weights)
         elif not trained:
             raise ConfigError(
-                "init=pretrained needs weights: --set weights=challenge, or a grid whose `needs` "
-                "trains them"
+                f"init={init} of {job} needs weights: --set weights=<name or file>, or a grid "
+                "whose `needs` trains them"
             )
+
+
+def _values(cell: Cell) -> tuple[Any, ...]:
+    """The knobs that choose what a cell reads."""
+    return tuple(getattr(cell.config, name) for name in cell.config.data_knobs)
 
 
 def _size(folder: Path) -> int:

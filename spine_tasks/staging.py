@@ -17,12 +17,10 @@ from pathlib import Path
 
 from rich.filesize import decimal
 
-from spine_tasks.cell import Cell
+from spine_tasks.data.cases import files_of, folders_of
 from spine_tasks.data.staged import STAGED
 from spine_tasks.errors import DataError, RunError, SiteError
-from spine_tasks.grid import PHANTOM
 from spine_tasks.run import Run
-from spine_tasks.splits import PARTS
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +49,11 @@ def staged_variables(runs: Sequence[Run], stage_to: str | None) -> dict[str, str
     files: dict[Path, set[Path]] = {}
     for run in runs:
         cell = run.cell()
-        if cell.config.predicts != "nothing" and cell.config.data != PHANTOM:
-            root = Path(cell.config.data).absolute()
-            files.setdefault(root, set()).update(_read_by(cell, run.folder.parent))
+        if roots := [folder.absolute() for folder in folders_of(cell)]:
+            read = files_of(cell, run.folder.parent).values()
+            for root in roots:
+                below = (file for file in read if file.absolute().is_relative_to(root))
+                files.setdefault(root, set()).update(below)
     if not files:
         return {}
     to = node_folder(stage_to)
@@ -124,14 +124,6 @@ def stage(files: Iterable[Path], root: Path, to: Path) -> Path:
         ) from error
     log.info("%s: %d of %d files copied to %s", root, len(todo), len(found), copy)
     return copy
-
-
-def _read_by(cell: Cell, results: Path) -> list[Path]:
-    # Not at the top of this file: cases.py asks it where the data is.
-    from spine_tasks.data.cases import cases_of
-
-    cases = [case for part in PARTS for case in cases_of(cell, part, results)]
-    return [file for case in cases for file in (case.image, *case.masks.values())]
 
 
 def _stat(file: Path) -> os.stat_result:

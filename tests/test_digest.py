@@ -218,8 +218,6 @@ def test_cells_that_read_the_same_files_have_the_same_selection():
     assert same == selection(cell({"epochs": 7, "init": "pretrained"}, seed=3), split)
     for other in ({"data": "elsewhere"}, {"contrast": "T2w"}, {"crop": "cord"}):
         assert selection(cell(other), split) != same
-    # A cord mask is read for crop=cord alone.
-    assert selection(cell({"cord_suffix": "other"}), split) == same
     assert selection(cell({"crop": "cord", "cord_suffix": "other"}), split) != selection(
         cell({"crop": "cord"}), split
     )

@@ -31,6 +31,9 @@ TASKS: dict[str, type[Config]] = {
 MODELS = sorted(job for job, config in TASKS.items() if config.predicts != "nothing")
 
 
+UNTRAINED = ("scratch", "none")  # values of `init` that load nothing
+
+
 def config_class(job: str) -> type[Config]:
     """The config of the job script `jobs/<job>.py`.
 

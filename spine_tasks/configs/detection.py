@@ -41,10 +41,10 @@ class Detection:
     batch_size: int = 4  # images a step, over all GPUs and nodes of the cell
     accumulate: int = 1  # parts that a step's batch is computed in, for want of memory
     optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd: momentum .9
-    learning_rate: float = 1e-4
+    learning_rate: float = 1e-4  # one_cycle: its peak
     backbone_learning_rate: float | None = None  # None = as the rest
-    weight_decay: float = 1e-4
-    schedule: Literal["constant", "step", "one_cycle"] = "constant"
+    weight_decay: float = 1e-4  # as the optimiser has it: decoupled in adamw
+    schedule: Literal["constant", "step", "one_cycle"] = "constant"  # of the learning rate
     lr_drop: int = 200  # schedule=step: epoch from which the rate is a tenth
     clip_norm: float | None = None  # of the gradient; None = not clipped
     patience: int = 1000  # epochs without a better validation score before stopping
@@ -106,9 +106,9 @@ class CordSignalDetr(Detection):
     hidden: int = 256  # features of a query
     heads: int = 8  # of attention
     feedforward: int = 2048  # features inside a transformer layer
-    encoder_layers: int = 6
-    decoder_layers: int = 6
-    dropout: float = 0.1
+    encoder_layers: int = 6  # of the published variant
+    decoder_layers: int = 6  # each refines the boxes of the one before
+    dropout: float = 0.1  # share of units dropped in a training step
     no_object_weight: float = 0.1  # of the class "no object" in the cross-entropy
     auxiliary: bool = True  # losses after every decoder layer
 
@@ -156,8 +156,8 @@ class DiscFasterRcnn(Detection):
     backbone: str = "resnet50"  # resnet50 of torchvision, or any timm network with feature maps
     version: Literal["v1", "v2"] = "v1"  # of torchvision's network; with timm backbones of its head
     frozen: bool = True  # batch norms and the first stages of a loaded backbone stay as they are
-    pyramid_channels: int = 256
-    head_features: int = 1024
+    pyramid_channels: int = 256  # of each level's map
+    head_features: int = 1024  # of a box, before class and edges are told
     anchors_px: tuple[int, ...] = (32, 64, 128, 256, 512)  # edge, one a level of the pyramid
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width
 

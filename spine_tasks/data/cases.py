@@ -1,17 +1,19 @@
-"""The cases of a cell: which images and masks each part of its split has."""
+"""The cases of a cell: which images and references each part of its split has."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from spine_tasks.cell import Cell
 from spine_tasks.data.bids import Case, find_cases
+from spine_tasks.data.coco import BoxCase, CocoData, read_coco
 from spine_tasks.data.staged import staged
+from spine_tasks.errors import DataError
 from spine_tasks.grid import PHANTOM
 from spine_tasks.splits import PARTS, load_split
 
 
 def cases_of(cell: Cell, part: str, results: Path) -> list[Case]:
-    """The cases of one part of a cell's split.
+    """The volumes of one part of a cell's split, with their masks.
 
     Parameters
     ----------
@@ -27,15 +29,9 @@ def cases_of(cell: Cell, part: str, results: Path) -> list[Case]:
     SplitError, DataError
         The split is wrong or does not fit the data.
     """
-    split = load_split(cell.split)
-    subjects = split.part(cell.fold, part)
-    if cell.config.data == PHANTOM:
-        everyone = [name for each in PARTS for name in split.part(cell.fold, each)]
-        folder = _phantom(results, cell.split, everyone)
-    else:
-        folder = staged(Path(cell.config.data))
+    subjects = load_split(cell.split).part(cell.fold, part)
     return find_cases(
-        folder,
+        _folder(cell, results),
         subjects,
         contrast=cell.config.contrast,
         label_suffix=cell.config.label_suffix,
@@ -43,12 +39,105 @@ def cases_of(cell: Cell, part: str, results: Path) -> list[Case]:
     )
 
 
+def box_cases_of(cell: Cell, part: str, results: Path) -> tuple[list[BoxCase], CocoData]:
+    """The images of one part of a cell's split with their boxes, and the data they are of.
+
+    Parameters
+    ----------
+    cell
+        With the knobs `data`, `test_data` and `categories`.
+    part
+        `train`, `val` or `test`; all images of `test_data` are the test part, where it is given.
+    results
+        The experiment's folder, where made-up data is kept.
+
+    Raises
+    ------
+    SplitError, DataError
+        The split is wrong or does not fit the data, or the two data sets do not fit each other.
+    """
+    data = read_coco(_folder(cell, results), cell.config.categories)
+    if part == "test" and cell.config.test_data is not None:
+        other = read_coco(staged(Path(cell.config.test_data)), data.categories)
+        return list(other.cases), other
+    subjects = load_split(cell.split).part(cell.fold, part)
+    cases = data.of_subjects(subjects)
+    if absent := sorted(set(subjects) - {case.subject for case in cases}):
+        raise DataError(
+            f"{data.folder}: no image of {len(absent)} of the {len(subjects)} subjects that "
+            f"{cell.split} has in {part}, such as {absent[0]}; correct the split, or fetch the data"
+        )
+    return cases, data
+
+
+def files_of(cell: Cell, results: Path) -> dict[tuple[str, str], Path]:
+    """Every file that a cell reads, by role and case; empty for a task that reads none.
+
+    Raises
+    ------
+    SplitError, DataError
+        The split is wrong or does not fit the data, or a file is missing.
+    """
+    return READS[cell.config.reads](cell, results)
+
+
+def folders_of(cell: Cell) -> list[Path]:
+    """The user's folders of data that a cell reads; made-up data is none."""
+    knobs = (getattr(cell.config, name, None) for name in ("data", "test_data"))
+    return [Path(folder) for folder in knobs if folder not in (None, PHANTOM)]
+
+
 def target(case: Case) -> tuple[str, Path]:
     """The label to learn and its mask."""
     return next(iter(case.masks.items()))
 
 
-def _phantom(results: Path, split: str, subjects: Sequence[str]) -> Path:
+def _mask_files(cell: Cell, results: Path) -> dict[tuple[str, str], Path]:
+    return {
+        (role, case.id): file
+        for part in PARTS
+        for case in cases_of(cell, part, results)
+        for role, file in {"image": case.image, **case.masks}.items()
+    }
+
+
+def _no_files(_cell: Cell, _results: Path) -> dict[tuple[str, str], Path]:
+    return {}
+
+
+def _box_files(cell: Cell, results: Path) -> dict[tuple[str, str], Path]:
+    found: dict[tuple[str, str], Path] = {}
+    for part in PARTS:
+        cases, data = box_cases_of(cell, part, results)
+        other = "test_" if data.folder != _folder(cell, results) else ""
+        found |= {(f"{other}image", case.id): case.image for case in cases}
+        found |= {(f"{other}annotations", file.name): file for file in data.annotations}
+    return found
+
+
+# `reads` of a config -> the files of one of its cells
+READS = {"bids": _mask_files, "coco": _box_files, "nothing": _no_files}
+
+
+def _folder(cell: Cell, results: Path) -> Path:
+    """The folder of a cell's data; made-up data is made there first."""
+    if cell.config.data != PHANTOM:
+        return staged(Path(cell.config.data))
+    split = load_split(cell.split)
+    everyone = [name for part in PARTS for name in split.part(cell.fold, part)]
+    return PHANTOMS[cell.config.reads](results / f"{PHANTOM}-{Path(cell.split).stem}", everyone)
+
+
+def _axial(folder: Path, subjects: Sequence[str]) -> Path:
     from spine_tasks.data import phantom  # scipy, only where images are really made
 
-    return phantom.ensure(results / f"{PHANTOM}-{Path(split).stem}", subjects)
+    return phantom.ensure(folder, subjects)
+
+
+def _sagittal(folder: Path, subjects: Sequence[str]) -> Path:
+    from spine_tasks.data import phantom_sagittal
+
+    return phantom_sagittal.ensure(folder, subjects)
+
+
+PHANTOMS = {"bids": _axial, "coco": _sagittal}  # `reads` of a config -> what makes such data up

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from spine_tasks.cell import Cell
-from spine_tasks.configs import knobs_of
-from spine_tasks.data.cases import cases_of
+from spine_tasks.configs import UNTRAINED, knobs_of
+from spine_tasks.data.cases import files_of
 from spine_tasks.data.staged import STAGED
 from spine_tasks.errors import RunError, SplitError
 from spine_tasks.files import read_json, sha256, write_json
@@ -27,7 +27,7 @@ Remembered = dict[str, list[Any]]
 
 
 def data_sha256(cell: Cell, results: Path) -> str | None:
-    """Digest of the images and masks of all three parts of a cell's split, wherever they lie.
+    """Digest of the images and references of all three parts of a cell's split, wherever they lie.
 
     Equal digests: the same content for the same cases. None for a task that reads no data.
 
@@ -41,17 +41,12 @@ def data_sha256(cell: Cell, results: Path) -> str | None:
     SplitError
         The split is wrong, does not fit the data, or was changed since the cell was made.
     DataError
-        An image or a mask is missing.
+        An image or a reference is missing.
     """
-    if cell.config.predicts == "nothing":
+    if cell.config.reads == "nothing":
         return None
     _check_split(cell)
-    files = {
-        (role, case.id): file
-        for part in PARTS
-        for case in cases_of(cell, part, results)
-        for role, file in {"image": case.image, **case.masks}.items()
-    }
+    files = files_of(cell, results)
     remembered = _remembered(results)
     known = remembered.copy()
     digest = hashlib.sha256()
@@ -72,7 +67,7 @@ def weights_sha256(cell: Cell) -> str | None:
         The file is missing or altered.
     """
     knobs = knobs_of(cell.config)
-    if knobs.get("weights") is None or knobs.get("init") == "scratch":
+    if knobs.get("weights") is None or knobs.get("init") in UNTRAINED:
         return None
     return sha256(find(knobs["weights"]))
 
@@ -114,10 +109,8 @@ def selection(cell: Cell, split: Split) -> tuple[object, ...]:
         The cell's split.
     """
     knobs = knobs_of(cell.config)
-    names = ["data", "contrast", "label_suffix"]
-    names += ["cord_suffix"] if knobs.get("crop") == "cord" else []
     subjects = frozenset(name for part in PARTS for name in split.part(cell.fold, part))
-    return subjects, *((name, knobs.get(name)) for name in names)
+    return subjects, *((name, knobs[name]) for name in cell.config.data_knobs)
 
 
 def _check_split(cell: Cell) -> None:
