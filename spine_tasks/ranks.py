@@ -1,10 +1,15 @@
-"""The processes of one cell that train together: a GPU each, on one node or several.
+"""What the processes of one cell that train together say to each other.
 
-Everything works alike with one process, which needs none of this.
+With one process everything works alike: nothing is exchanged. `meeting` brings them together.
 """
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+
+Value = TypeVar("Value")
 
 
 def count() -> int:
@@ -28,3 +33,44 @@ def mean_over_ranks(value: torch.Tensor) -> torch.Tensor:
     total = value.detach().clone()
     dist.all_reduce(total)
     return total / count()
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether the flag is up on any rank."""
+    return agree(flag, {})[0]
+
+
+def agree(flag: bool, terms: Mapping[str, torch.Tensor]) -> tuple[bool, dict[str, float]]:
+    """Whether the flag is up on any rank, and the mean over ranks of some scalars.
+
+    Every rank must call it, with the same names.
+    """
+    numbers = [term.detach().double().reshape(()) for term in terms.values()]
+    device = numbers[0].device if numbers else _device()
+    raised = torch.tensor(float(flag), device=device, dtype=torch.float64)
+    anywhere, *means = mean_over_ranks(torch.stack([raised, *numbers])).tolist()
+    return anywhere > 0, dict(zip(terms, means, strict=True))
+
+
+def mine(values: Sequence[Value]) -> Sequence[Value]:
+    """The share of this rank of some values: every value belongs to one rank."""
+    return values[rank() :: count()]
+
+
+def everybodys(values: Sequence[Value]) -> list[Value]:
+    """The values that `mine` shared out, or what was made of each, in their first order.
+
+    Every rank must call it.
+    """
+    if count() == 1:
+        return list(values)
+    shares: list[Sequence[Value]] = [[] for _ in range(count())]
+    dist.all_gather_object(shares, values)
+    total = sum(map(len, shares))
+    return [shares[index % count()][index // count()] for index in range(total)]
+
+
+def _device() -> torch.device:
+    """Where small tensors must be to be exchanged."""
+    nccl = dist.is_initialized() and dist.get_backend() == "nccl"
+    return torch.device("cuda", torch.cuda.current_device()) if nccl else torch.device("cpu")
