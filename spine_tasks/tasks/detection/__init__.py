@@ -1,0 +1,1 @@
+"""Detection of boxes: what both detectors share."""

@@ -1,0 +1,1 @@
+"""Faster R-CNN, made for healthy and sick discs."""

@@ -1,0 +1,83 @@
+"""The two stages of Faster R-CNN: torchvision's, with losses that fit several ranks."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork
+
+from spine_tasks.tasks.faster_rcnn.losses import box_losses, proposal_losses
+
+Target = dict[str, Tensor]
+
+
+class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]  # torchvision has no types
+    """The first stage: where something may be."""
+
+    def compute_loss(
+        self,
+        objectness: Tensor,
+        pred_bbox_deltas: Tensor,
+        labels: list[Tensor],
+        regression_targets: list[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Losses of sampled anchors; see `proposal_losses`."""
+        positive, negative = self.fg_bg_sampler(labels)
+        return proposal_losses(
+            objectness.flatten(),
+            pred_bbox_deltas,
+            torch.cat(labels),
+            torch.cat(regression_targets),
+            torch.cat(positive) | torch.cat(negative),
+        )
+
+
+class BoxHeads(RoIHeads):  # type: ignore[misc]
+    """The second stage: what it is, and where exactly."""
+
+    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    class_weights: Tensor | None = None
+
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: list[Target] | None = None,
+    ) -> tuple[list[Target], dict[str, Tensor]]:
+        """Boxes in evaluation mode, else losses; see `box_losses`."""
+        if not self.training:
+            found, none = super().forward(features, proposals, image_shapes)
+            return found, none
+        proposals, _, labels, deltas = self.select_training_samples(proposals, targets)
+        pooled = self.box_roi_pool(features, proposals, image_shapes)
+        logits, found = self.box_predictor(self.box_head(pooled))
+        classes, boxes = box_losses(
+            logits,
+            found,
+            torch.cat(labels),
+            torch.cat(deltas),
+            loss=self.loss,
+            class_weights=self.class_weights,
+        )
+        return [], {"class": classes, "box": boxes}
+
+
+def answers_in_float32(module: nn.Module) -> None:
+    """Let a module that may compute in bfloat16 answer in float32.
+
+    Anchors take the type of the feature maps: in bfloat16 they would stand on multiples of 2 px
+    from 256 px on.
+    """
+    module.register_forward_hook(_in_float32)
+
+
+def _in_float32(_module: nn.Module, _arguments: object, answer: object) -> object:
+    """Cast every tensor of an answer, whatever holds it."""
+    if isinstance(answer, Tensor):
+        return answer.float()
+    if isinstance(answer, dict):
+        return type(answer)((name, _in_float32(_module, (), one)) for name, one in answer.items())
+    assert isinstance(answer, list | tuple)
+    return type(answer)(_in_float32(_module, (), one) for one in answer)
