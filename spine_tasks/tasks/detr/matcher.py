@@ -4,6 +4,7 @@ Any number of leading axes is allowed, so that the outputs of all decoder layers
 together, with one transfer from the GPU.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -113,7 +114,8 @@ def assign(cost: Tensor, counts: Sequence[int]) -> Matches:
             f"an image has {max(counts)} boxes, but only {queries} are proposed; set `queries` a "
             f"bit above {max(counts)}"
         )
-    table = cost.detach().float().reshape(-1, len(counts), *cost.shape[-2:]).cpu().numpy()
+    layers = math.prod(cost.shape[:-3])
+    table = cost.detach().float().reshape(layers, *cost.shape[-3:]).cpu().numpy()
     if not np.isfinite(table).all():
         raise FloatingPointError(
             "the network's boxes or classes are not finite, so they match nothing; choose a "
