@@ -8,7 +8,7 @@ from typing import Any
 from spine_tasks.cell import Cell, Resources
 from spine_tasks.configs import Config, defaults_of, make_config, suggestion
 from spine_tasks.errors import ConfigError
-from spine_tasks.grid import Grid
+from spine_tasks.grid import Grid, check_knob
 from spine_tasks.splits import load_split
 
 
@@ -36,17 +36,17 @@ def expand(grid: Grid) -> tuple[list[Cell], list[Cell]]:
         raise ConfigError(f"split {grid.split} has no fold {wrong}; it has {list(split.folds)}")
     resources = _resources(grid)
     # What cells share is made once: a grid may have thousands of them.
-    arms = [(arm, make_config(grid.job, grid.knobs | arm)) for arm in _arms(grid)]
+    arms = [(arm, *_job_and_config(grid, arm)) for arm in _arms(grid)]
     needed: dict[int, Cell] = {}
-    if any(_starts_from_another(grid, config) for _, config in arms):
+    if any(_starts_from_another(grid, config) for _, _, config in arms):
         first = _needed(grid, resources)
         needed = {seed: replace(first, seed=seed) for seed in _seeds(grid)}
     cells: dict[tuple[Config, int, int], Cell] = {}
-    for arm, config in arms:
+    for arm, job, config in arms:
         needs_first = _starts_from_another(grid, config)
         for fold, seed in itertools.product(folds, _seeds(grid)):
             cell = Cell(
-                job=grid.job,
+                job=job,
                 config=config,
                 split=grid.split,
                 split_sha256=split.digest,
@@ -82,29 +82,39 @@ def only(cells: Iterable[Cell], wanted: Mapping[str, list[Any]]) -> list[Cell]:
 
 
 def _check(grid: Grid) -> None:
-    known = defaults_of(grid.job)
     for axis in grid.axes:
-        if axis not in known:
-            raise ConfigError(f"axes: {grid.job} has no knob {axis!r}{suggestion(axis, known)}")
+        check_knob(grid.jobs, axis, "axes: ")
         if axis in grid.knobs:
             raise ConfigError(f"{axis} is both an axis and a fixed knob; keep one")
+    for name in grid.knobs:
+        check_knob(grid.jobs, name)
     for name in grid.needs.get("when", {}):
-        if name not in known:
-            raise ConfigError(
-                f"needs.when: {grid.job} has no knob {name!r}{suggestion(name, known)}"
-            )
+        check_knob(grid.jobs, name, "needs.when: ")
+    axes = _axes(grid)
     for axis, value in grid.baseline.items():
-        if value not in grid.axes.get(axis, []):
+        if value not in axes.get(axis, []):
             raise ConfigError(
-                f"baseline: {axis}={value} is on no axis; axes: {grid.axes}; write a value of each"
+                f"baseline: {axis}={value} is on no axis; axes: {axes}; write a value of each"
             )
-    if grid.baseline and (free := sorted(set(grid.axes) - set(grid.baseline))):
+    if grid.baseline and (free := sorted(set(axes) - set(grid.baseline))):
         raise ConfigError(f"baseline must name a value of each axis, {', '.join(free)} missing")
 
 
+def _axes(grid: Grid) -> dict[str, list[Any]]:
+    """The grid's axes, before them its jobs if they are several."""
+    return ({"job": grid.jobs} if len(grid.jobs) > 1 else {}) | grid.axes
+
+
 def _arms(grid: Grid) -> Iterator[dict[str, Any]]:
-    for values in itertools.product(*grid.axes.values()):
-        yield dict(zip(grid.axes, values, strict=True))
+    axes = _axes(grid)
+    for values in itertools.product(*axes.values()):
+        yield dict(zip(axes, values, strict=True))
+
+
+def _job_and_config(grid: Grid, arm: dict[str, Any]) -> tuple[str, Config]:
+    job = arm.get("job", grid.jobs[0])
+    axes = {axis: value for axis, value in arm.items() if axis != "job"}
+    return job, make_config(job, grid.knobs_of(job) | axes)
 
 
 def _seeds(grid: Grid) -> list[int]:

@@ -4,7 +4,7 @@ A grid as a launch resolved it (preset and settings applied) is kept in `results
 which has the same form; every later command reads it there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,15 @@ FIRST = ("job", "split", "knobs")  # what a grid may say of a needed cell
 class Grid:
     """One question: axes, fixed knobs, split, seeds and resources."""
 
-    job: str
+    job: (
+        str | list[str]
+    )  # several jobs are an axis too: each is an arm, or as many as the axes make
     split: str
     axes: dict[str, list[Any]]
     question: str = ""
     seeds: int | list[int] = 1  # how many (0, 1, ...), or which
     folds: str | list[int] = "all"
-    knobs: dict[str, Any] = field(default_factory=dict)
+    knobs: dict[str, Any] = field(default_factory=dict)  # `<job>.<knob>`: of one of several jobs
     needs: dict[str, Any] = field(default_factory=dict)  # `when` these knobs: this `cell` first
     resources: dict[str, Any] = field(default_factory=dict)
     baseline: dict[str, Any] = field(default_factory=dict)  # the arm that others are compared with
@@ -38,8 +40,10 @@ class Grid:
 
     def __post_init__(self) -> None:
         """Check the kinds of the values, of which YAML and a command line take any."""
-        for name in ("job", "split", "question"):
+        for name in ("split", "question"):
             _check_kind(name, getattr(self, name), str, "text")
+        if not self.jobs or not all(isinstance(job, str) for job in self.jobs):
+            raise ConfigError(f"job must be the name of a job or a list of them, got {self.job!r}")
         for name in ("axes", "knobs", "needs", "resources", "baseline", "presets"):
             _check_kind(name, getattr(self, name), dict, "`name: value` lines")
         for name, settings in self.presets.items():
@@ -54,6 +58,19 @@ class Grid:
             raise ConfigError(f"folds must be `all` or a list of numbers, got {self.folds!r}")
         if self.needs:
             _check_needs(self.needs)
+            if len(self.jobs) > 1:
+                raise ConfigError("a grid of several jobs has no `needs`; make a grid of each job")
+
+    @property
+    def jobs(self) -> list[str]:
+        """The jobs that the grid compares; most have one."""
+        return self.job if isinstance(self.job, list) else [self.job]
+
+    def knobs_of(self, job: str) -> dict[str, Any]:
+        """The fixed knobs of one of the jobs: its own go before what all share."""
+        shared = {name: value for name, value in self.knobs.items() if "." not in name}
+        own = {name: value for name, value in self.knobs.items() if name.startswith(f"{job}.")}
+        return shared | {name.removeprefix(f"{job}."): value for name, value in own.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """The grid without its presets, as `results/<name>/grid.yaml` holds it."""
@@ -135,7 +152,7 @@ def configure(grid: Grid, preset: str | None, settings: Mapping[str, Any]) -> Gr
 def _set(grid: Grid, name: str, value: Any) -> Grid:
     if name in grid.axes:
         raise ConfigError(f"{name} is an axis of this grid; take a part of it by --only {name}=...")
-    value = _absolute(name.removeprefix("needs."), value)
+    value = _absolute(name.rpartition(".")[2], value)
     if name in ("seeds", "folds", "split"):
         return replace(grid, **{name: value})
     if name.startswith("resources."):
@@ -146,19 +163,38 @@ def _set(grid: Grid, name: str, value: Any) -> Grid:
             {"split": value} if own == "split" else {"knobs": first.get("knobs", {}) | {own: value}}
         )
         return replace(grid, needs=grid.needs | {"cell": first | changed})
-    knobs = defaults_of(grid.job)
-    if name not in knobs:
-        others = ["seeds", "folds", "split", *(f"resources.{r.name}" for r in fields(Resources))]
-        others += ["needs.<knob>"] if grid.needs else []
-        raise ConfigError(f"{grid.job} has no {name!r}{suggestion(name, [*knobs, *others])}")
+    check_knob(grid.jobs, name, others=_other_settings(grid))
     return replace(grid, knobs=grid.knobs | {name: value})
+
+
+def check_knob(jobs: Sequence[str], name: str, where: str = "", others: Sequence[str] = ()) -> None:
+    """Refuse a knob that is none of every job, or `<job>.<knob>` that is none of that one.
+
+    Raises
+    ------
+    ConfigError
+        The message begins with `where` and has the nearest name, and all: the knobs and `others`.
+    """
+    job, _, own = name.rpartition(".")
+    for each in [job] if job in jobs else jobs:
+        knobs = defaults_of(each)
+        if (own if job in jobs else name) not in knobs:
+            hint = f"; a knob of one job alone is set as <job>.{name}" if len(jobs) > 1 else ""
+            what = "" if others else "knob "
+            near = suggestion(name, [*knobs, *others])
+            raise ConfigError(f"{where}{each} has no {what}{name!r}{hint}{near}")
+
+
+def _other_settings(grid: Grid) -> list[str]:
+    others = ["seeds", "folds", "split", *(f"resources.{r.name}" for r in fields(Resources))]
+    return others + (["needs.<knob>"] if grid.needs else [])
 
 
 def _absolute(name: str, value: Any) -> Any:
     """The value, a path made absolute: a node's working directory may be another."""
     path = Path(str(value))
-    is_path = path.is_dir() if name == "data" else path.is_file()
-    if name in ("data", "weights", "split") and is_path and value != PHANTOM:
+    is_path = path.is_dir() if name in ("data", "test_data") else path.is_file()
+    if name in ("data", "test_data", "weights", "split") and is_path and value != PHANTOM:
         return str(path.resolve())
     return value
 

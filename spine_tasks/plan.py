@@ -147,19 +147,14 @@ def _check_inputs(experiment: Experiment, todo: Sequence[Cell]) -> None:
     read = {(cell.config.data_knobs, *_values(cell), cell.split, cell.fold): cell for cell in todo}
     for cell in read.values():
         files_of(cell, experiment.folder)
-    starts = {
-        (cell.job, cell.config.init, cell.config.weights, bool(cell.needs))
-        for cell in todo
-        if getattr(cell.config, "init", UNTRAINED[0]) not in UNTRAINED
-    }
-    for job, init, weights, trained in starts:
-        if weights is not None:
+    for cell in {(cell.config, bool(cell.needs)): cell for cell in todo}.values():
+        if cell.config.start is not None:
             from spine_tasks.weights import find  # which can download, so that it is slow to import
 
-            find(weights)
-        elif not trained:
+            find(cell.config.start)
+        elif getattr(cell.config, "init", UNTRAINED[0]) not in UNTRAINED and not cell.needs:
             raise ConfigError(
-                f"init={init} of {job} needs weights: --set weights=<name or file>, or a grid "
+                f"init={cell.config.init} needs weights: --set weights=<name or file>, or a grid "
                 "whose `needs` trains them"
             )
 

@@ -101,7 +101,14 @@ def _model(asked: argparse.Namespace) -> tuple[Any, Path]:
         if asked.task is None:
             raise ConfigError(f"--weights needs --task, one of: {', '.join(MODELS)}")
         known = KNOWN.get(asked.weights)
-        config = make_config(asked.task, ({"filters": known.filters} if known else {}) | knobs)
+        if known is not None and known.job != asked.task:
+            fitting = [name for name, one in KNOWN.items() if one.job == asked.task]
+            raise ConfigError(
+                f"{asked.weights} cannot predict for {asked.task}; known weights that can: "
+                f"{', '.join(fitting) or 'none'}; others are a start for training, by "
+                "--set init=... --set weights=..."
+            )
+        config = make_config(asked.task, (known.fits if known else {}) | knobs)
         file = find(asked.weights)
         if (file.parent / "cell.json").exists():
             raise ConfigError(

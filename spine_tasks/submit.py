@@ -245,7 +245,7 @@ def minutes(time: str) -> int:
 
 def _paths(config: Any) -> Iterator[str]:
     """The knobs that may name a file or a folder."""
-    for name in ("data", "weights"):
+    for name in ("data", "test_data", "weights"):
         if isinstance(value := getattr(config, name, None), str):
             yield value
 

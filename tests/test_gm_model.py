@@ -257,7 +257,7 @@ def t2s():
 
 def official(name, monkeypatch):
     monkeypatch.setenv("SPINE_WEIGHTS", str(Path(os.environ["SPINE_TEST_DATA"]) / "weights"))
-    model = build(weights.KNOWN[name].filters)
+    model = build(weights.KNOWN[name].fits["filters"])
     load_keras2_weights(model, weights.find(name))
     return model
 

@@ -178,7 +178,7 @@ def test_only_refuses_an_axis_or_a_value_that_no_cell_has(wanted, message):
         ({"baseline": {"init": "scratch", "augment": 7}}, "baseline: augment=7 is on no axis"),
         ({"baseline": {"epochs": 5}}, "baseline: epochs=5 is on no axis"),
         ({"baseline": {"init": "scratch"}}, "baseline must name .* augment missing"),
-        ({"job": "gm"}, "no job 'gm'; jobs: gm_segmentation"),
+        ({"job": "gm"}, "no job 'gm'; jobs: .*gm_segmentation"),
         ({"resources": {"cpu": 4}}, "resources have no 'cpu', did you mean 'cpus'?"),
         ({"resources": {"cpus": 0}}, "resources.cpus"),
         (

@@ -28,8 +28,11 @@ class Detection:
     categories: tuple[str, ...] | None = None  # names of those to detect; None = all
 
     # start
-    weights: str | None = None  # known name or file; None = the needed cell's
+    weights: str | None = None  # known name or file; None = those that fit the network, if known
     init: str = "none"  # what of the network is loaded from them; each detector says what it can
+
+    # network
+    backbone: str = "resnet50"  # a ResNet of torchvision, or any timm network with feature maps
 
     # input
     image_px: int = 640  # long side after resizing
@@ -60,6 +63,18 @@ class Detection:
     precision: Literal["float32", "bfloat16"] = "float32"  # of the network's forward pass
     compile: bool = False  # torch.compile the network
     channels_last: bool = False  # memory format of images: faster on GPUs and with bfloat16
+
+    @property
+    def start(self) -> str | None:
+        """Name or file of the weights to start from; None: none."""
+        if self.init == "none":
+            return None
+        return self.weights or (self.backbone if self.init == "backbone" else self._whole)
+
+    @property
+    def _whole(self) -> str:
+        """The name of known weights of the whole network."""
+        raise NotImplementedError
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -99,7 +114,6 @@ class CordSignalDetr(Detection):
 
     # network
     variant: Literal["published", "fast"] = "published"  # fast: converges in far fewer epochs
-    backbone: str = "resnet50"  # a ResNet of torchvision, or any timm network with feature maps
     dilation: bool = False  # DC5: the last stage at twice the resolution
     queries: int = 100  # boxes proposed an image; a bit above the most that an image has
     classes: int | None = None  # outputs beside "no object"; None = as many as categories
@@ -121,6 +135,10 @@ class CordSignalDetr(Detection):
     backbone_learning_rate: float | None = 1e-5
     schedule: Literal["constant", "step", "one_cycle"] = "step"
     clip_norm: float | None = 0.1
+
+    @property
+    def _whole(self) -> str:
+        return f"detr_{self.backbone}" + ("_dc5" if self.dilation else "")
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -153,7 +171,6 @@ class DiscFasterRcnn(Detection):
     init: Literal["none", "backbone", "all_but_heads"] = "none"
 
     # network
-    backbone: str = "resnet50"  # resnet50 of torchvision, or any timm network with feature maps
     version: Literal["v1", "v2"] = "v1"  # of torchvision's network; with timm backbones of its head
     frozen: bool = True  # batch norms and the first stages of a loaded backbone stay as they are
     pyramid_channels: int = 256  # of each level's map
@@ -178,6 +195,10 @@ class DiscFasterRcnn(Detection):
     nms_iou: float = 0.5  # of two boxes of one category above it the surer stays
     boxes: int = 100  # found in an image at most
     merge_iou: float | None = 0.65
+
+    @property
+    def _whole(self) -> str:
+        return f"fasterrcnn_{self.version}"
 
     def __post_init__(self) -> None:
         """Check the ranges."""

@@ -22,6 +22,10 @@ class Drill:
     step_s: float = 0.2  # seconds a step
     threads: int = 1  # CPU threads of one attempt
 
+    @property
+    def start(self) -> None:
+        """Weights to start from: none."""
+
     def __post_init__(self) -> None:
         """Check the ranges."""
         at_least(self, 1, "attempts", "steps", "threads")

@@ -75,6 +75,11 @@ class GmSegmentation:
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"  # of the network
     xla: bool = False  # compile the step; on CPUs 8 to 12 times slower for this network
 
+    @property
+    def start(self) -> str | None:
+        """Name or file of the weights to start from; None: none, or those of the needed cell."""
+        return self.weights if self.init == "pretrained" else None
+
     def __post_init__(self) -> None:
         """Check the ranges."""
         at_least(self, 1, "filters", "image_px", "epochs", "batch_size", "patience", "threads")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from spine_tasks.cell import Cell
-from spine_tasks.configs import UNTRAINED, knobs_of
+from spine_tasks.configs import knobs_of
 from spine_tasks.data.cases import files_of
 from spine_tasks.data.staged import STAGED
 from spine_tasks.errors import RunError, SplitError
@@ -66,10 +66,8 @@ def weights_sha256(cell: Cell) -> str | None:
     WeightsError
         The file is missing or altered.
     """
-    knobs = knobs_of(cell.config)
-    if knobs.get("weights") is None or knobs.get("init") in UNTRAINED:
-        return None
-    return sha256(find(knobs["weights"]))
+    start = cell.config.start
+    return None if start is None else sha256(find(start))
 
 
 def check_same(run: Run, data_sha256: str | None) -> None:

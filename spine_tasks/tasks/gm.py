@@ -198,8 +198,8 @@ def soft_dice(masks: NDArray[np.float32], predicted: NDArray[np.float32]) -> flo
 
 def _start(cell: Cell, run: Run) -> Path:
     """The weights file that a pretrained cell starts from."""
-    if cell.config.weights is not None:
-        return find(cell.config.weights)
+    if cell.config.start is not None:
+        return find(cell.config.start)
     if not cell.needs:
         raise ConfigError(
             "init=pretrained needs weights: give weights=challenge, or a file, or a grid whose "
