@@ -1,4 +1,4 @@
-"""Prepare what an experiment reads: a split of a data set, or the phantom data set."""
+"""Prepare what an experiment reads: a split of a data set, the phantom data set, or boxes."""
 
 import argparse
 import sys
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spine_tasks.errors import SpineError
+from spine_tasks.markup.command import MARKUP_EXAMPLE, add_markup
 
 SPLIT_EXAMPLE = """example:
   python jobs/prepare.py split --participants my_data/participants.tsv \\
@@ -69,10 +70,12 @@ def phantom(chosen: argparse.Namespace) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog=SPLIT_EXAMPLE + PHANTOM_EXAMPLE.removeprefix("example:\n"),
+        epilog=SPLIT_EXAMPLE
+        + "".join(text.removeprefix("example:\n") for text in (PHANTOM_EXAMPLE, MARKUP_EXAMPLE)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="{split,phantom}")
+    commands = parser.add_subparsers(required=True, metavar="{split,phantom,markup}")
+    add_markup(commands)
     raw = argparse.RawDescriptionHelpFormatter
     make = commands.add_parser(
         "split",
