@@ -1,8 +1,9 @@
 """What each metric in a table of scores means: unit, range, which end is best.
 
 The names are those of the scores themselves. A name says where it was measured: `DSC` over the
-whole volume of a case, `DSC_slice` over one slice, across the cord. Fractions are stored as
-fractions, never as percent.
+whole volume of a case, `DSC_slice` over one slice, across the cord, `F1` over one image,
+`F1_set` over all images. What ends in `_published` is as a study computed it and may say something
+else than its name. Fractions are stored as fractions, never as percent.
 
 This table imports nothing but the standard library, so that tables and plots can read it at once.
 """
@@ -16,11 +17,11 @@ from typing import Literal
 class Metric:
     """How to read the values of one metric; NaN stands outside the range: undefined."""
 
-    unit: str  # "mm" or "px"; empty for a fraction
+    unit: str  # "mm", "px" or "boxes"; empty for a fraction
     minimum: float
     maximum: float
-    higher_is_better: bool
-    scope: Literal["volume", "slice"]
+    higher_is_better: bool | None  # None: neither end is
+    scope: Literal["volume", "slice", "image", "set"]  # one of masks or boxes, or all images
     what: str  # one line, with the case in which the value is NaN
 
 
@@ -56,4 +57,81 @@ _PUBLISHED = {
     "HSD_slice_px": replace(_SLICE["HSD_slice"], unit="px"),
 }
 
-METRICS = _VOLUME | _SLICE | _PUBLISHED
+
+def _of_set(what: str, minimum: float = 0.0) -> Metric:
+    return replace(_fraction(what, minimum), scope="set")
+
+
+_IMAGE = {
+    name: replace(_fraction(what), scope="image")
+    for name, what in {
+        "precision": "share of the boxes found that are right; NaN if none was found",
+        "recall": "share of the reference boxes that are found; NaN if there is none",
+        "F1": "harmonic mean of precision and recall; NaN without a reference or found box",
+    }.items()
+}
+
+_AP = {
+    "AP": "average precision over IoU .5 to .95, as COCO; NaN without a reference box",
+    "AP50": "average precision at IoU .5, as COCO; NaN without a reference box",
+    "AP75": "average precision at IoU .75, as COCO; NaN without a reference box",
+    "AP_small": "AP of boxes up to 32 x 32 px of the original grid; NaN without one",
+    "AP_medium": "AP of boxes up to 96 x 96 px of the original grid; NaN without one",
+    "AP_large": "AP of boxes above 96 x 96 px of the original grid; NaN without one",
+}
+
+_FROC = {
+    f"FROC_{rate}": f"sensitivity at {rate} false positives an image; NaN without a reference box"
+    for rate in ("0.125", "0.25", "0.5", "1", "2", "4", "8")
+}
+
+_SET = {
+    **{name: _of_set(what) for name, what in _AP.items()},
+    "threshold": replace(
+        _of_set("score from which boxes count, by the validation part; NaN: it cannot say, so .5"),
+        higher_is_better=None,
+    ),
+    **{
+        f"{name}_set": replace(metric, scope="set", what=f"of all images together: {metric.what}")
+        for name, metric in _IMAGE.items()
+    },
+    **{name: _of_set(what) for name, what in _FROC.items()},
+    "FROC": _of_set("mean of the seven sensitivities above; NaN without a reference box"),
+    "sensitivity_image": _of_set("share of positive images called so; NaN without one"),
+    "specificity_image": _of_set("share of negative images called so; NaN without one"),
+    # One for each category and for `background`.
+    "found_as_<label>": Metric(
+        "boxes", 0.0, math.inf, None, "set", "how many of the label were found as this; never NaN"
+    ),
+}
+
+_GRADES = {
+    f"{name}_{region}": _of_set(what, minimum)
+    for region in ("central", "side")
+    for name, minimum, what in (
+        ("sensitivity", 0.0, "share of severe boxes found as severe; NaN without one"),
+        ("specificity", 0.0, "share of mild boxes not found as severe; NaN without one"),
+        ("kappa", -1.0, "quadratic weighted kappa of boxes with two grades; NaN if all have one"),
+    )
+}
+
+_BOXES_PUBLISHED = {
+    f"{name}_published": _of_set(what)
+    for name, what in {
+        "precision": "share of reference boxes found with their label; never NaN",
+        "recall": "the same boxes, against pairs of two labels; never NaN",
+        "F1": "harmonic mean of these two; never NaN",
+        "AP": "how well scores tell sick reference boxes from healthy ones; NaN without a sick one",
+        "recall_overall": "share of reference boxes found at all; NaN without one",
+        "recall_central": "share of central boxes found as central; NaN without one",
+        "recall_side": "share of side boxes found as side; NaN without one",
+        "accuracy_7": "share of boxes found that have their grade; NaN if none was found",
+        "accuracy_central_4": "the same of central boxes; NaN if none was found",
+        "accuracy_side_3": "the same of side boxes; NaN if none was found",
+        "accuracy_4": "share of boxes found that are mild or severe rightly; NaN if none was found",
+        "accuracy_central_2": "the same of central boxes; NaN if none was found",
+        "accuracy_side_2": "the same of side boxes; NaN if none was found",
+    }.items()
+}
+
+METRICS = _VOLUME | _SLICE | _PUBLISHED | _IMAGE | _SET | _GRADES | _BOXES_PUBLISHED

@@ -14,7 +14,6 @@ References
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.metrics import average_precision_score
 
 from spine_tasks.data.coco import BoxCase
 from spine_tasks.metrics.boxes import IOU, box_iou
@@ -44,6 +43,8 @@ def discs_published(cases: Sequence[BoxCase], found: Sequence[Detections]) -> di
         all pairs, how well the scores found tell sick reference boxes from healthy ones; NaN
         without a pair of a sick one.
     """
+    from sklearn.metrics import average_precision_score  # slow to import
+
     boxes = tp = fn = 0
     sick: list[bool] = []
     scores: list[float] = []

@@ -135,8 +135,8 @@ def interval_of(replicates: Floats, confidence: float = 0.95) -> tuple[float, fl
 
     Examples
     --------
-    >>> interval_of(np.arange(101.0), confidence=0.9)
-    (5.0, 95.0)
+    >>> interval_of(np.arange(101.0), confidence=0.5)
+    (25.0, 75.0)
     """
     defined = replicates[np.isfinite(replicates)]
     if not len(defined):
