@@ -118,7 +118,7 @@ def _discs(size: float, rng: np.random.Generator) -> tuple[Disc, ...]:
     for number, (level, wear) in enumerate(WEAR.items()):
         degeneration = float(np.clip(0.05 + 0.75 * age + wear + normal(0, 0.17), 0, 1))
         # Each sign overlaps between healthy and sick discs: no single one tells them apart.
-        height_mm = 6.2 * size * (1.05 - 0.45 * degeneration) * normal(1, 0.08)
+        height_mm = 6.2 * size * (1.05 - 0.42 * degeneration) * normal(1, 0.11)
         discs.append(
             Disc(
                 level=level,
@@ -127,7 +127,7 @@ def _discs(size: float, rng: np.random.Generator) -> tuple[Disc, ...]:
                 height_mm=height_mm,
                 bulge_mm=max(0.0, normal(0.2, 0.3) + 6.0 * max(0.0, degeneration - 0.4)),
                 bulge_z_mm=normal(0, 3),
-                nucleus=0.76 - 0.48 * degeneration + normal(0, 0.05),
+                nucleus=0.76 - 0.46 * degeneration + normal(0, 0.08),
             )
         )
         s_mm += size * (18.5 + 0.35 * number) * normal(1, 0.02)
