@@ -6,6 +6,7 @@ who knows what the picture is for.
 
 import logging
 import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -29,6 +30,8 @@ GREY = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # PIL's modes of
 COLOUR = ("LA", "P", "PA", "RGB", "RGBA", "RGBX")  # what PIL turns into RGB without a choice
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of R, G, B: ITU-R BT.601
 ORIENTATION = 274  # the EXIF tag that tells a viewer to turn the picture
+# PIL passes on whatever its decoders meet in a damaged file.
+DAMAGED = (OSError, EOFError, SyntaxError, TypeError, ValueError, struct.error, zlib.error)
 WINDOW_PERCENT = (1.0, 99.5)  # what lies outside is drawn black or white
 
 
@@ -120,13 +123,10 @@ def _opened(file: Path) -> "Iterator[Image]":
         with Image.open(file, formats=FORMATS) as image:
             yield image
     except UnidentifiedImageError as error:
-        raise DataError(
-            f"{file}: {_start(file)}; a picture is DICOM or {', '.join(FORMATS)}"
-        ) from error
+        raise DataError(_no_picture(file)) from error
     except Image.DecompressionBombError as error:
         raise DataError(f"{file}: far too large for a picture ({error})") from error
-    # PIL passes on whatever its decoders meet in a damaged file.
-    except (OSError, EOFError, SyntaxError, TypeError, ValueError, struct.error) as error:
+    except DAMAGED as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{file}: damaged or cut off ({error}); fetch or copy it again") from error
@@ -135,18 +135,20 @@ def _opened(file: Path) -> "Iterator[Image]":
 def _is_dicom(file: Path) -> bool:
     """Whether a file that is there is DICOM, which has no common ending."""
     try:
-        if pointer := how_to_fetch(file):
-            raise DataError(f"{file}: its content is not here; {pointer}")
         with file.open("rb") as stream:
             return stream.read(132)[128:] == b"DICM"
-    except FileNotFoundError as error:  # not even a link
-        raise DataError(f"{file}: no such file; fetch the data, or correct the path") from error
+    except FileNotFoundError as error:
+        how = how_to_fetch(file) if file.is_symlink() else "fetch the data, or correct the path"
+        raise DataError(f"{file}: no such file; {how}") from error
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error.strerror or error}") from error
 
 
-def _start(file: Path) -> str:
-    return "not a picture" if file.stat().st_size else "an empty file"
+def _no_picture(file: Path) -> str:
+    if pointer := how_to_fetch(file):
+        return f"{file}: its content is not here; {pointer}"
+    what = "not a picture" if file.stat().st_size else "an empty file"
+    return f"{file}: {what}; a picture is DICOM or {', '.join(FORMATS)}"
 
 
 def _grey(file: Path, image: "Image") -> NDArray[np.float32]:
