@@ -44,7 +44,8 @@ def add_markup(commands: Any) -> None:
         "--place",
         choices=("copy", "link", "keep"),
         default="copy",
-        help="pictures are copied, linked to, or left where they are (default: copy)",
+        help="pictures are copied, linked to one by one, or by one link to their folder "
+        "(default: copy)",
     )
     who = make.add_mutually_exclusive_group()
     who.add_argument("--patient", metavar="REGEX", help="its group in the name is the patient")

@@ -22,6 +22,7 @@ from spine_tasks.data.pictures import picture_size
 from spine_tasks.errors import DataError
 from spine_tasks.markup.marks import NAMED, MarkedImage, Markup, Note, check_once, to_boxes
 from spine_tasks.markup.naming import Naming
+from spine_tasks.metrics.masks import Mask
 
 NIFTI = (".nii", ".nii.gz")
 MASKS = (".png", *NIFTI)
@@ -75,21 +76,20 @@ def read_masks(path: Path, images: Path, naming: Naming, min_area: int = 20) -> 
     )
 
 
-def parts(mask: NDArray[Any]) -> list[tuple[int, list[int], int]]:
-    """Value, box xyxy px and area px of every connected part of a mask (Y, X), by value.
+def parts(mask: Mask) -> list[tuple[list[int], int]]:
+    """Box xyxy px and area px of every connected part of a mask (Y, X), from the top.
 
     Examples
     --------
-    >>> parts(np.array([[1, 1, 0, 2], [0, 0, 1, 0]]))
-    [(1, [0, 0, 2, 1], 2), (1, [2, 1, 3, 2], 1), (2, [3, 0, 4, 1], 1)]
+    >>> parts(np.array([[True, True, False, True], [False, False, True, False]]))
+    [([0, 0, 2, 1], 2), ([3, 0, 4, 1], 1), ([2, 1, 3, 2], 1)]
     """
-    found = []
-    for value in np.unique(mask[mask != 0]).tolist():
-        numbered, count = ndimage.label(mask == value)
-        areas = np.bincount(numbered.ravel(), minlength=count + 1)[1:].tolist()
-        for (rows, columns), area in zip(ndimage.find_objects(numbered), areas, strict=True):
-            found.append((value, [columns.start, rows.start, columns.stop, rows.stop], area))
-    return found
+    numbered, count = ndimage.label(mask)
+    areas = np.bincount(numbered.ravel(), minlength=count + 1)[1:].tolist()
+    return [
+        ([columns.start, rows.start, columns.stop, rows.stop], area)
+        for (rows, columns), area in zip(ndimage.find_objects(numbered), areas, strict=True)
+    ]
 
 
 def _stem(file: Path) -> str:
@@ -118,16 +118,22 @@ def _image(
             f"{file}: {mask.shape[1]} x {mask.shape[0]} px, but its picture {name} has "
             f"{width} x {height}; use the mask drawn on this picture"
         )
-    rows = [(naming.class_of(str(file), str(value)), box, area) for value, box, area in parts(mask)]
-    named = [(label, box, area) for label, box, area in rows if label is not None]
-    large = [(label, box) for label, box, area in named if area >= min_area]
+    values = np.unique(mask[mask != 0]).tolist()
+    classes = {value: naming.class_of(str(file), str(value)) for value in values}
+    found = [
+        (name, box, area)
+        for value, name in classes.items()
+        if name is not None
+        for box, area in parts(mask == value)
+    ]
+    large = [(name, box) for name, box, area in found if area >= min_area]
     image = MarkedImage(
         name=name,
         boxes=to_boxes(str(file), [box for _, box in large]),
-        classes=tuple(label for label, _ in large),
+        classes=tuple(name for name, _ in large),
         size=(width, height),
     )
-    return image, len(named) - len(large)
+    return image, len(found) - len(large)
 
 
 def _png(file: Path) -> NDArray[Any]:

@@ -1,7 +1,6 @@
 """A COCO folder from markup, written beside its place and renamed in one step."""
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from spine_tasks.files import check_room
 from spine_tasks.markup.marks import Markup
 
 Placing = Literal["copy", "link", "keep"]
+FOLDER = "images"
 
 
 def write_folder(
@@ -33,7 +33,7 @@ def write_folder(
         Name of a picture -> its width and height in px.
     placing
         `copy`: the pictures are copied to `images/`; `link`: symbolic links to them are there;
-        `keep`: they stay, and the file names lead from the output to them.
+        `keep`: `images` itself is a symbolic link to their folder.
     more
         Writes what else belongs in the folder.
 
@@ -54,11 +54,9 @@ def write_folder(
             # One level down, since the temporary folder itself is closed to other users.
             made = Path(partial) / output.name
             made.mkdir()
-            names = _file_names(output, markup, images, placing)
-            if placing != "keep":
-                for name, file_name in names.items():
-                    _place(images / name, made / file_name, placing)
-            (made / "instances.json").write_text(_coco(markup, sizes, names), encoding="utf-8")
+            file_names = _file_names(markup)
+            _place(file_names, images, made, placing)
+            (made / "instances.json").write_text(_coco(markup, sizes, file_names), encoding="utf-8")
             more(made)
             refuse_existing(output)  # made by another process meanwhile
             made.rename(output)
@@ -75,21 +73,24 @@ def refuse_existing(output: Path) -> None:
         raise DataError(f"{output}: exists already and is never overwritten; choose a new name")
 
 
-def _place(source: Path, target: Path, placing: Placing) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if placing == "copy":
-        shutil.copyfile(source, target)
-    else:
-        target.symlink_to(source.absolute())
+def _place(file_names: Mapping[str, str], images: Path, made: Path, placing: Placing) -> None:
+    if placing == "keep":
+        inside = all(name == file_name for name, file_name in file_names.items())
+        (made / FOLDER).symlink_to((images / FOLDER if inside else images).absolute())
+        return
+    for name, file_name in file_names.items():
+        target = made / file_name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if placing == "copy":
+            shutil.copyfile(images / name, target)
+        else:
+            target.symlink_to((images / name).absolute())
 
 
-def _file_names(output: Path, markup: Markup, images: Path, placing: Placing) -> dict[str, str]:
+def _file_names(markup: Markup) -> dict[str, str]:
     """Name of each picture in the image folder -> its name in the output."""
     names = [image.name for image in markup.images]
-    if placing == "keep":
-        back = Path(os.path.relpath(images.resolve(), output.parent.resolve() / output.name))
-        return {name: (back / name).as_posix() for name in names}
-    below = "" if all(name.startswith("images/") for name in names) else "images/"
+    below = "" if all(name.startswith(f"{FOLDER}/") for name in names) else f"{FOLDER}/"
     return {name: below + name for name in names}
 
 
