@@ -5,12 +5,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from spine_tasks.errors import SpineError
+from spine_tasks.errors import ConfigError, SpineError
 from spine_tasks.markup.command import MARKUP_EXAMPLE, add_markup
 
 SPLIT_EXAMPLE = """example:
   python jobs/prepare.py split --participants my_data/participants.tsv \\
       --output data_splits/my_data.csv --folds 5 --stratify site --person person
+  python jobs/prepare.py split --coco my_images --output data_splits/my_images.csv --folds 5
 """
 PHANTOM_EXAMPLE = """example:
   python jobs/prepare.py phantom --output data/phantom --split gm_phantom gm_phantom_adult
@@ -29,15 +30,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def split(chosen: argparse.Namespace) -> str:
-    """Write a split and say what is in it."""
-    from spine_tasks.make_splits import (
-        make_split,
-        read_participants,
-        subjects_of_persons,
-        write_split,
-    )
+    """Write the split that was asked for."""
+    from spine_tasks.given_splits import image_subjects, split_by_groups, split_by_parts
+    from spine_tasks.make_splits import make_split, read_participants, subjects_of_persons
 
-    participants = read_participants(chosen.participants)
+    _check_way(chosen)
+    if chosen.keep_parts:
+        return _written(chosen.output, split_by_parts(chosen.coco, chosen.person))
+    keys = [key for key in (chosen.person, chosen.stratify) if key]
+    if chosen.coco:
+        participants = image_subjects(chosen.coco, keys)
+    else:
+        participants = read_participants(chosen.participants)
+    if chosen.folds_from:
+        rows, absent = split_by_groups(participants, chosen.folds_from, chosen.person)
+        left_out = f"\nleft out, as the data lacks them: {', '.join(absent)}" if absent else ""
+        return _written(chosen.output, rows) + left_out
     folds = chosen.folds
     if chosen.leave_one_out:
         folds = len(subjects_of_persons(participants, chosen.person))
@@ -49,12 +57,28 @@ def split(chosen: argparse.Namespace) -> str:
         person=chosen.person,
         seed=chosen.seed,
     )
-    made = write_split(chosen.output, rows)
+    return _written(chosen.output, rows)
+
+
+def _check_way(chosen: argparse.Namespace) -> None:
+    """Refuse options that a given split cannot follow."""
+    given = "--keep-parts" if chosen.keep_parts else "--folds-from" if chosen.folds_from else None
+    if given and (chosen.stratify or chosen.seed):
+        raise ConfigError(f"{given} deals nobody, so --stratify and --seed have no meaning with it")
+    if chosen.keep_parts and not chosen.coco:
+        raise ConfigError("--keep-parts needs --coco: a table of participants has no parts")
+
+
+def _written(output: Path, rows: list[dict[str, str]]) -> str:
+    """Write a split and say what is in it."""
+    from spine_tasks.make_splits import write_split
+
+    made = write_split(output, rows)
     persons = len(set(made.person_of.values()))
     return (
-        f"{chosen.output}: {len(made.person_of)} subjects of {persons} persons, "
-        f"{len(made.folds)} folds; record it: cd {chosen.output.parent} && "
-        f"sha256sum {chosen.output.name} >> SHA256SUMS"
+        f"{output}: {len(made.person_of)} subjects of {persons} persons, "
+        f"{len(made.folds)} folds; record it: cd {output.parent} && "
+        f"sha256sum {output.name} >> SHA256SUMS"
     )
 
 
@@ -84,7 +108,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=raw,
     )
     make.set_defaults(prepare=split)
-    make.add_argument("--participants", type=Path, required=True, help="participants.tsv or .csv")
+    source = make.add_mutually_exclusive_group(required=True)
+    source.add_argument("--participants", type=Path, help="participants.tsv or .csv")
+    source.add_argument("--coco", type=Path, metavar="FOLDER", help="images with boxes")
     make.add_argument("--output", type=Path, required=True, help="a new file, never overwritten")
     way = make.add_mutually_exclusive_group(required=True)
     way.add_argument("--folds", type=int, metavar="K", help="cross-validation, at least 3")
@@ -96,6 +122,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("TRAIN", "VAL", "TEST"),
         help="fractions of the persons, of sum 1",
     )
+    way.add_argument("--folds-from", type=Path, metavar="TABLE", help="groups of this CSV, as is")
+    way.add_argument("--keep-parts", action="store_true", help="those of train.json, val.json, ...")
     make.add_argument("--stratify", metavar="COLUMN", help="spread its values over the parts")
     make.add_argument("--person", metavar="COLUMN", help="who a subject is (default: each its own)")
     make.add_argument("--seed", type=int, default=0, help="of the shuffling (default: 0)")

@@ -104,17 +104,45 @@ def make_split(
         parts_of = [_hold_out(strata, holdout, seed)]
     else:
         raise SplitError(f"give either folds or holdout, got {folds} and {holdout}")
+    return rows_of(parts_of, subjects, {stratify: strata} if stratify else {})
+
+
+def rows_of(
+    parts_of: list[dict[str, str]],
+    subjects: dict[str, list[Row]],
+    strata: dict[str, dict[str, str]] | None = None,
+) -> list[Row]:
+    """The rows of a split, sorted by fold, part and subject.
+
+    Parameters
+    ----------
+    parts_of
+        For each fold, person -> part.
+    subjects
+        Person -> rows of the person's subjects.
+    strata
+        Name of a further column -> person -> value.
+    """
     return [
         {"subject": name, "person": person, "part": part, "fold": str(fold)}
-        | ({stratify: strata[person]} if stratify else {})
+        | {column: value_of[person] for column, value_of in (strata or {}).items()}
         for fold, part_of in enumerate(parts_of)
         for part in PARTS
         for name, person in sorted(
-            (_subject(row), person)
+            (subject_of(row), person)
             for person, rows in subjects.items()
             for row in rows
             if part_of[person] == part
         )
+    ]
+
+
+def rotate(group_of: dict[str, int], folds: int) -> list[dict[str, str]]:
+    """For each fold, person -> part: group i is test of fold i and val of the fold before."""
+    steps = {0: "test", 1: "val"}  # how many groups after the fold's own
+    return [
+        {person: steps.get((group - fold) % folds, "train") for person, group in group_of.items()}
+        for fold in range(folds)
     ]
 
 
@@ -130,17 +158,24 @@ def subjects_of_persons(participants: list[Row], person: str | None) -> dict[str
     for row in participants:
         if person is not None and person not in row:
             raise SplitError(f"participants: no column {person}; it has {', '.join(row)}")
-        who = bare(_subject(row) if person is None else row[person])
-        if {who.lower(), bare(_subject(row)).lower()} & NAMELESS:
+        who = bare(subject_of(row) if person is None else row[person])
+        if {who.lower(), bare(subject_of(row)).lower()} & NAMELESS:
             raise SplitError(f"participants: a subject or person without a name in {row}")
         persons.setdefault(who, []).append(row)
-    times = Counter(bare(_subject(row)) for row in participants)
+    times = Counter(bare(subject_of(row)) for row in participants)
     if twice := sorted(name for name, number in times.items() if number > 1):
         raise SplitError(f"participants: more than once: {', '.join(twice)}; keep one row each")
     return dict(sorted(persons.items()))
 
 
-def _subject(row: Row) -> str:
+def subject_of(row: Row) -> str:
+    """The subject that a row of participants is about.
+
+    Raises
+    ------
+    SplitError
+        It has no column that names one.
+    """
     for column in ("participant_id", "subject"):
         if column in row:
             return row[column]
@@ -185,11 +220,7 @@ def _deal(strata: dict[str, str], folds: int, seed: int) -> list[dict[str, str]]
         for group, (_, members) in enumerate(dealer.split(persons, list(strata.values())))
         for index in members
     }
-    steps = {0: "test", 1: "val"}  # how many groups after the fold's own
-    return [
-        {person: steps.get((group - fold) % folds, "train") for person, group in group_of.items()}
-        for fold in range(folds)
-    ]
+    return rotate(group_of, folds)
 
 
 def _hold_out(

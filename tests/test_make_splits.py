@@ -1,15 +1,19 @@
 """Making splits: the laws that every made split keeps."""
 
+import json
+import os
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from spine_tasks.errors import SplitError
+from spine_tasks.given_splits import image_subjects, split_by_groups, split_by_parts
 from spine_tasks.make_splits import make_split, read_participants, write_split
-from spine_tasks.splits import PARTS
+from spine_tasks.splits import DATA_SPLITS, PARTS, load_split
 
 
 def participants(scans, sites=None):
@@ -194,3 +198,137 @@ def test_participants_are_read_from_tsv_and_csv(tmp_path):
         assert read_participants(tmp_path / name)[0]["age"] == "3"
     with pytest.raises(SplitError, match=r"absent\.tsv: no such file"):
         read_participants(Path("absent.tsv"))
+
+
+# Splits that are given
+
+
+def images(folder, name, *listed):
+    """An annotation file of some images, each a dict of further keys."""
+    described = []
+    for number, more in enumerate(listed):
+        picture = f"{name}_{number}.png"
+        Image.new("L", (8, 8)).save(folder / picture)
+        described.append({"id": number, "file_name": picture, "width": 8, "height": 8} | more)
+    categories = [{"id": 1, "name": "disc"}]
+    text = json.dumps({"images": described, "annotations": [], "categories": categories})
+    (folder / "annotations").mkdir(exist_ok=True)
+    (folder / "annotations" / f"{name}.json").write_text(text)
+    return folder
+
+
+def table(folder, text):
+    (folder / "folds.csv").write_text(text)
+    return folder / "folds.csv"
+
+
+def test_a_subject_of_many_images_is_one_row_with_the_keys_asked_for(tmp_path):
+    folder = images(
+        tmp_path,
+        "train",
+        {"patient": 12, "who": "x", "sequence": "t1"},
+        {"patient": 3, "who": "x", "sequence": "t2"},
+        {"patient": 12, "who": "x", "sequence": "t2"},
+    )
+    assert image_subjects(folder) == [{"subject": "12"}, {"subject": "3"}]
+    assert image_subjects(folder, ["who"])[1] == {"subject": "3", "who": "x"}
+    with pytest.raises(
+        SplitError, match="subject 12 has sequence t1 and t2; choose a key with one"
+    ):
+        image_subjects(folder, ["sequence"])
+    with pytest.raises(SplitError, match=r"image train_0 has no sex, but \['id', .*'who'"):
+        image_subjects(folder, ["sex"])
+
+
+def test_each_group_is_tested_once_and_validates_the_fold_before(tmp_path):
+    made = participants([1, 1, 1, 1, 2])
+    groups = {"000s0": 2, "001s0": 0, "002s0": 1, "003s0": 3, "004s0": 0, "004s1": 0, "zz": 1}
+    text = "participant_id,fold\n" + "".join(f"sub-{who},{n}\n" for who, n in groups.items())
+    rows, left_out = split_by_groups(made, table(tmp_path, text), person="who")
+    assert left_out == ["zz"]
+    of_group = [{"p001", "p004"}, {"p002"}, {"p000"}, {"p003"}]
+    for fold in range(4):
+        assert persons_in(rows, fold, "test") == of_group[fold]
+        assert persons_in(rows, fold, "val") == of_group[(fold + 1) % 4]
+    assert len(rows) == 4 * 6
+    assert list(rows[0]) == ["subject", "person", "part", "fold"]
+    assert write_split(tmp_path / "made.csv", rows).folds == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("subject,fold\n000s0,0\n001s0,1\n", "2 of 4 subjects of the data are not in .*002s0;"),
+        ("subject,group\n000s0,0\n", "needs the columns fold and one of subject, patient, "),
+        ("who,fold\n000s0,0\n", "needs the columns fold .* it has who, fold"),
+        ("{all}000s0,1\n", "one row and a fold from 0, got .*'000s0'"),
+        ("{all}9,-1\n", "a fold from 0, got .*'-1'"),
+        ("{all}9,1.0\n", "a fold from 0, got .*'1.0'"),
+        ("{all}9,9\n", r"numbered 0, 1, 2 and so on, .* got \[0, 1, 2, 9\]"),
+        ("{all}9,3\n", r"no subject of the data is in groups \[3\]"),
+    ],
+)
+def test_groups_that_do_not_fit_the_data_are_refused(tmp_path, text, message):
+    all_there = "subject,fold\n000s0,0\n001s0,1\n002s0,2\n003s0,2\n"
+    text = text.replace("{all}", all_there)
+    if "2 of 4" in message:  # reach that check: three groups
+        text += "8,2\n"
+    with pytest.raises(SplitError, match=message):
+        split_by_groups(participants([1] * 4), table(tmp_path, text))
+
+
+def test_two_groups_are_too_few_and_a_person_in_two_is_refused(tmp_path):
+    made = participants([1, 1, 2])
+    two = table(tmp_path, "subject,fold\n000s0,0\n001s0,1\n002s0,1\n002s1,1\n")
+    with pytest.raises(SplitError, match="at least three"):
+        split_by_groups(made, two)
+    parted = table(tmp_path, "subject,fold\n000s0,0\n001s0,1\n002s0,1\n002s1,2\n")
+    assert split_by_groups(made, parted)[1] == []
+    with pytest.raises(SplitError, match=r"person p002 is in groups \[1, 2\]"):
+        split_by_groups(made, parted, person="who")
+    with pytest.raises(SplitError, match="no such file"):
+        split_by_groups(made, tmp_path / "absent.csv")
+
+
+def test_the_parts_of_annotation_files_are_kept_also_under_their_names_in_coco(tmp_path):
+    folder = images(tmp_path, "train", {"patient": 2}, {"patient": 1}, {"patient": 2})
+    images(folder, "instances_val2017", {"patient": 3})
+    images(folder, "test", {"patient": 4})
+    rows = split_by_parts(folder)
+    assert [(row["subject"], row["part"], row["fold"]) for row in rows] == [
+        ("1", "train", "0"),
+        ("2", "train", "0"),
+        ("3", "val", "0"),
+        ("4", "test", "0"),
+    ]
+
+
+def test_parts_with_a_person_in_two_or_without_test_are_refused_with_what_to_do(tmp_path):
+    folder = images(tmp_path, "train", {"patient": 1, "who": "x"})
+    images(folder, "val", {"patient": 2, "who": "y"})
+    with pytest.raises(SplitError, match=r"no annotations of test, .*knob `test_data`"):
+        split_by_parts(folder)
+    images(folder, "test", {"patient": 3, "who": "x"})
+    assert [row["part"] for row in split_by_parts(folder)] == list(PARTS)
+    with pytest.raises(SplitError, match=r"more than one part: x \(test and train\); deal anew"):
+        split_by_parts(folder, person="who")
+    images(folder, "test", {"patient": 2, "who": "y"})
+    with pytest.raises(SplitError, match=r"more than one part: 2 \(test and val\)"):
+        split_by_parts(folder)
+    images(folder, "extra", {"patient": 9, "who": "z"})
+    with pytest.raises(SplitError, match=r"extra\.json is named after no part"):
+        split_by_parts(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("spider_midsagittal", "spider-midsagittal"), ("spider_t2space", "spider-t2space-seg")],
+)
+@pytest.mark.skipif("SPINE_TEST_DATA" not in os.environ, reason="SPINE_TEST_DATA names no folder")
+def test_the_splits_of_real_data_are_made_again(tmp_path, name, data):
+    folder = Path(os.environ["SPINE_TEST_DATA"])
+    rows, _ = split_by_groups(image_subjects(folder / data), folder / "spider_folds.csv")
+    assert (
+        write_split(tmp_path / "made.csv", rows).digest
+        == load_split(DATA_SPLITS / f"{name}.csv").digest
+    )

@@ -1,12 +1,14 @@
 """The command line that makes splits and the phantom data set."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from spine_tasks.splits import DATA_SPLITS, load_split
+from spine_tasks.splits import DATA_SPLITS, PARTS, load_split
 
 PROGRAM = Path(__file__).parents[1] / "jobs" / "prepare.py"
 PARTICIPANTS = """participant_id\tsite\tperson
@@ -82,6 +84,65 @@ def test_exactly_one_way_of_splitting_is_asked_for(tmp_path, participants, optio
     assert done.returncode == 2
     assert "usage:" in done.stderr
     assert not output.exists()
+
+
+def coco_folder(folder, of_part):
+    """Annotation files with one empty picture a patient, who is a pair of centre and number."""
+    images = [
+        {"id": number, "file_name": f"{who}.png", "width": 8, "height": 8, "patient": who}
+        | {"centre": who[0]}
+        for number, who in enumerate(who for patients in of_part.values() for who in patients)
+    ]
+    for part, patients in of_part.items():
+        file = folder / "annotations" / f"{part}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        mine = [one for one in images if one["patient"] in patients]
+        categories = [{"id": 1, "name": "disc"}]
+        file.write_text(json.dumps({"images": mine, "annotations": [], "categories": categories}))
+        for one in mine:
+            Image.new("L", (8, 8)).save(folder / one["file_name"])
+    return folder
+
+
+def test_images_of_a_coco_folder_are_split_by_patient_with_strata(tmp_path):
+    folder = coco_folder(tmp_path, {"all": ["a1", "a2", "a3", "b1", "b2", "b3"]})
+    options = ("--output", tmp_path / "made.csv", "--folds", 3, "--stratify", "centre")
+    done = prepare("split", "--coco", folder, *options)
+    assert done.stdout.startswith(f"{tmp_path}/made.csv: 6 subjects of 6 persons, 3 folds")
+    split = load_split(tmp_path / "made.csv")
+    assert sorted(name[0] for name in split.part(0, "test")) == ["a", "b"]
+
+
+def test_the_groups_of_a_table_are_kept_and_who_is_left_out_is_said(tmp_path):
+    folder = coco_folder(tmp_path, {"all": ["a1", "b1", "c1", "c2"]})
+    (tmp_path / "folds.csv").write_text("patient,fold\nc1,2\na1,0\nx9,1\nb1,1\nc2,2\nx8,0\n")
+    options = ("--output", tmp_path / "made.csv", "--folds-from", tmp_path / "folds.csv")
+    done = prepare("split", "--coco", folder, *options)
+    assert done.stdout.endswith("SHA256SUMS\nleft out, as the data lacks them: x8, x9\n")
+    split = load_split(tmp_path / "made.csv")
+    assert [split.part(fold, "test") for fold in split.folds] == [("a1",), ("b1",), ("c1", "c2")]
+
+
+def test_the_parts_of_a_coco_folder_are_kept(tmp_path):
+    folder = coco_folder(tmp_path, {"train": ["a1", "a2"], "val": ["b1"], "test": ["c1"]})
+    prepare("split", "--coco", folder, "--output", tmp_path / "made.csv", "--keep-parts")
+    split = load_split(tmp_path / "made.csv")
+    assert [split.part(0, part) for part in PARTS] == [("a1", "a2"), ("b1",), ("c1",)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--keep-parts"], "--keep-parts needs --coco"),
+        (["--folds-from", "x.csv", "--stratify", "site"], "--folds-from deals nobody"),
+        (["--folds-from", "x.csv", "--seed", "1"], "--folds-from deals nobody"),
+    ],
+)
+def test_options_without_a_meaning_are_refused(tmp_path, participants, options, message):
+    output = tmp_path / "made.csv"
+    done = prepare("split", "--participants", participants, "--output", output, *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(message)
 
 
 def test_the_phantom_holds_the_subjects_of_all_splits(tmp_path):
