@@ -11,6 +11,7 @@ from spine_tasks.tasks.detr.fast_decoder import box_head, class_head, mend
 
 CELLS = 4  # width and height of the box that a cell guesses at first, in cells
 SAME_IOU = 0.7  # above it, two guesses show one thing
+CANDIDATES = 10  # cells that are looked at for each query
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,12 @@ def surest(guesses: Guesses, number: int) -> Tensor:
     .. [1] Zhang et al., Dense distinct query for end-to-end object detection, CVPR 2023,
        doi:10.1109/CVPR52729.2023.00708.
     """
-    scores = guesses.logits.sigmoid().amax(-1)
-    images, length = scores.shape
-    image = torch.arange(images, device=scores.device).repeat_interleave(length)
-    corners = box_convert(guesses.boxes, "cxcywh", "xyxy").flatten(0, 1)
+    scores, order = guesses.logits.sigmoid().amax(-1).sort(descending=True, stable=True)
+    order = order[:, : number * CANDIDATES]
+    scores = scores[:, : number * CANDIDATES]
+    corners = box_convert(guesses.boxes.take_along_dim(order[..., None], 1), "cxcywh", "xyxy")
+    image = torch.arange(len(scores), device=scores.device).repeat_interleave(scores.shape[1])
     distinct = torch.zeros_like(scores).flatten()
-    distinct[batched_nms(corners, scores.flatten(), image, SAME_IOU)] = 1
-    rank = scores + distinct.view_as(scores)
-    return rank.sort(descending=True, stable=True).indices[:, :number]
+    distinct[batched_nms(corners.flatten(0, 1), scores.flatten(), image, SAME_IOU)] = 1
+    rank = (scores + distinct.view_as(scores)).sort(descending=True, stable=True).indices
+    return order.gather(1, rank[:, :number])
