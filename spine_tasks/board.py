@@ -135,7 +135,7 @@ def _row(run: Run, cell: Cell, state: State) -> list[str]:
         f"[{COLOURS[state.kind]}]{state.kind}",
         f"{last['epoch'] + 1}/{cell.config.epochs}" if last else "",
         f"{last['loss']:.4f}" if last else "",
-        f"{last['val_dice']:.3f}" if last else "",
+        f"{last[cell.config.chosen_by]:.3f}" if last else "",
     ]
 
 

@@ -19,6 +19,7 @@ from spine_tasks.experiment import Experiment, opened
 from spine_tasks.files import read_json, write_text
 from spine_tasks.run import Run
 from spine_tasks.score import COLUMNS, score, spoilt
+from spine_tasks.set_scores import of_sets, set_summary
 from spine_tasks.states import State, states
 
 
@@ -64,10 +65,11 @@ def collect(asked: argparse.Namespace) -> None:
     arms = [cell for cell in complete if cell.arm]
     scores = {cell.id: _cases(experiment.run(cell), cell) for cell in complete}
     cases = pd.concat([scores[cell.id] for cell in arms], ignore_index=True)
+    chosen_by = arms[0].config.chosen_by  # the same for every job of a grid
     histories = pd.concat([_history(experiment.run(cell), cell) for cell in arms])
-    summary = stats.summary(cases)
+    of_persons = cases.drop(of_sets(cases).index)
     baseline = next((c.arm_name for c in arms if c.arm == experiment.grid.baseline), None)
-    compared = stats.comparisons(cases, baseline) if baseline is not None else pd.DataFrame()
+    compared = stats.comparisons(of_persons, baseline) if baseline is not None else pd.DataFrame()
     tables = {
         "runs": pd.DataFrame(
             [
@@ -76,14 +78,16 @@ def collect(asked: argparse.Namespace) -> None:
             ]
         ),
         "cases": cases,
-        "summary": summary,
+        "summary": stats.summary(of_persons),
         "comparisons": compared,
     }
+    if len(of_persons) < len(cases):
+        tables["sets"] = set_summary(experiment, arms, cases, baseline)
     if baseline is not None:
-        tables["convergence"] = convergence(histories, baseline)
+        tables["convergence"] = convergence(histories, baseline, chosen_by)
     for name, table in tables.items():
         write_text(experiment.folder / f"{name}.csv", table.to_csv(index=False))
-    _draw(experiment.folder, cases, histories, baseline)
+    _draw(experiment.folder, of_persons, histories, baseline, chosen_by)
     report.show(experiment, tables, len(arms), [*versions.summary(complete, done)], mixed)
 
 
@@ -146,11 +150,12 @@ def _history(run: Run, cell: Cell) -> pd.DataFrame:
 
 
 def _run_row(run: Run, cell: Cell, cases: pd.DataFrame, done: dict[str, Any]) -> dict[str, Any]:
-    """Knobs, seed, fold, every metric's mean over persons, time, code and data of one run."""
-    people = stats.by_person(cases)
-    if people["label"].nunique() > 1:  # one column each: a mean over labels would have no name
-        people["metric"] = people["label"] + "_" + people["metric"]
-    means = people.groupby("metric", sort=False)["value"].mean()
+    """Knobs, seed, fold, every metric (its mean over persons), time, code and data of one run."""
+    whole = of_sets(cases)
+    values = pd.concat([stats.by_person(cases.drop(whole.index)), whole])
+    if values["label"].nunique() > 1:  # one column each: a mean over labels would have no name
+        values["metric"] = values["label"] + "_" + values["metric"]
+    means = values.groupby("metric", sort=False)["value"].mean()
     history = run.history()
     return {
         "cell": cell.id,
@@ -172,7 +177,13 @@ def _run_row(run: Run, cell: Cell, cases: pd.DataFrame, done: dict[str, Any]) ->
     }
 
 
-def _draw(folder: Path, cases: pd.DataFrame, histories: pd.DataFrame, baseline: str | None) -> None:
+def _draw(
+    folder: Path,
+    cases: pd.DataFrame,
+    histories: pd.DataFrame,
+    baseline: str | None,
+    chosen_by: str,
+) -> None:
     there = set(cases["metric"])
     for label in cases["label"].unique():
         for metric in (name for name in report.SHOWN if name in there):
@@ -180,4 +191,4 @@ def _draw(folder: Path, cases: pd.DataFrame, histories: pd.DataFrame, baseline: 
             if baseline is not None and cases["arm"].nunique() > 1:
                 file = folder / f"difference_{label}_{metric}.png"
                 plots.paired_differences(cases, metric, label, baseline, file)
-    plots.training_curves(histories, folder / "curves.png", ["loss", "val_dice"])
+    plots.training_curves(histories, folder / "curves.png", ["loss", chosen_by])

@@ -4,19 +4,19 @@ from typing import Any
 
 import pandas as pd
 
-SCORE = "val_dice"
 
-
-def convergence(histories: pd.DataFrame, baseline: str) -> pd.DataFrame:
+def convergence(histories: pd.DataFrame, baseline: str, score: str) -> pd.DataFrame:
     """When each cell reached what the baseline's cell of its fold and seed reached at best.
 
     Parameters
     ----------
     histories
-        A row per cell and epoch: `arm, fold, seed, epoch, val_dice, best_epoch`.
+        A row per cell and epoch: `arm, fold, seed, epoch, best_epoch` and the column `score`.
     baseline
         The arm whose best validation score is the mark. A mark of the same fold and seed keeps the
         comparison paired.
+    score
+        The column of the validation score, of which higher is better.
 
     Returns
     -------
@@ -30,7 +30,7 @@ def convergence(histories: pd.DataFrame, baseline: str) -> pd.DataFrame:
     for (arm, fold, seed), cell in cells.items():
         if (baseline, fold, seed) not in cells:
             continue  # in a partial view; `cells` counts those compared
-        reached = cell.loc[cell[SCORE] >= _best(cells[(baseline, fold, seed)]), "epoch"]
+        reached = cell.loc[cell[score] >= _best(cells[(baseline, fold, seed)], score), "epoch"]
         rows.append(
             {
                 "arm": arm,
@@ -47,6 +47,6 @@ def convergence(histories: pd.DataFrame, baseline: str) -> pd.DataFrame:
     return table.assign(never=arms["never"].sum(), cells=arms.size()).reset_index()
 
 
-def _best(cell: pd.DataFrame) -> float:
+def _best(cell: pd.DataFrame, score: str) -> float:
     """The score of the epoch whose weights were kept."""
-    return float(cell.loc[cell["epoch"] == cell["best_epoch"].max(), SCORE].iloc[0])
+    return float(cell.loc[cell["epoch"] == cell["best_epoch"].max(), score].iloc[0])

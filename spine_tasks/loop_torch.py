@@ -24,7 +24,8 @@ from spine_tasks.run import Run
 
 log = logging.getLogger(__name__)
 
-Batch = tuple[Sequence[Any], ...]  # such as (images, targets), all of one length
+Part = tuple[Sequence[Any], ...]  # what the model is called with, such as (images, targets)
+Batch = Sequence[Part]  # computed one after the other and averaged, where memory is short
 Batches = Callable[[int, int], Iterator[Batch]]  # (epoch, first step) -> a batch a step
 State = dict[str, Any]
 
@@ -56,7 +57,6 @@ class Plan:
     score: str  # the history's column of the validation score
     checkpoint_s: float
     factor: Callable[[int], float]  # of the learning rate, by the step over all epochs
-    accumulate: int = 1  # parts that a batch is computed in
     clip_norm: float | None = None
     ema: float | None = None  # decay a step
     bfloat16: bool = False
@@ -87,16 +87,15 @@ class Learner:
         torch.manual_seed(_seed(self.plan.seed, ranks.rank(), epoch, step))
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
-        parts = list(_parts(batch, self.plan.accumulate))
         sums: dict[str, torch.Tensor] = {}
-        for number, part in enumerate(parts, start=1):
-            with self._without_averaging(number < len(parts)):
+        for number, part in enumerate(batch, start=1):
+            with self._without_averaging(number < len(batch)):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.bfloat16):
                     terms = self.network(*_to(part, self.device))
                 total = torch.stack([term.float() for term in terms.values()]).sum()
-                (total / len(parts)).backward()  # type: ignore[no-untyped-call]
+                (total / len(batch)).backward()  # type: ignore[no-untyped-call]
             for name, term in terms.items():
-                sums[name] = sums.get(name, torch.zeros(())) + term.detach().float() / len(parts)
+                sums[name] = sums.get(name, torch.zeros(())) + term.detach().float() / len(batch)
         return sums
 
     def update(self, step: int) -> None:
@@ -144,8 +143,8 @@ def fit(
     run
         Where checkpoints and history go, and who may ask to stop.
     model
-        On its device. In training mode it is called with the elements of a batch and returns its
-        weighted loss terms by name.
+        On its device. In training mode it is called with the elements of a part of a batch and
+        returns its weighted loss terms by name.
     validate
         The score of a model on the validation part, the same on every rank; higher is better.
 
@@ -186,7 +185,7 @@ def fit(
             for name, value in losses.items():
                 progress.losses[name] = progress.losses.get(name, 0.0) + value
             progress.step += 1
-            progress.images += len(batch[0]) * ranks.count()
+            progress.images += sum(len(part[0]) for part in batch) * ranks.count()
             progress.seconds = time.monotonic() - started
             if time.monotonic() - last_save > plan.checkpoint_s:
                 save()
@@ -249,13 +248,6 @@ def _parallel(network: nn.Module) -> nn.Module:
         return network
     # A detector without a box in its batch leaves parts of itself out.
     return DistributedDataParallel(network, find_unused_parameters=True)
-
-
-def _parts(batch: Batch, number: int) -> Iterator[Batch]:
-    """The batch cut into `number` parts, fewer where it has fewer samples."""
-    size = math.ceil(len(batch[0]) / number)
-    for first in range(0, len(batch[0]), size):
-        yield tuple(values[first : first + size] for values in batch)
 
 
 def _to(value: Any, device: torch.device) -> Any:

@@ -133,9 +133,7 @@ def paired_differences(
         axes.set_xlabel(_with_unit(f"{metric} of {label}: difference from\n{reference}", metric))
 
 
-def training_curves(
-    histories: pd.DataFrame, file: Path, metric: str | Sequence[str] = "val_dice"
-) -> None:
+def training_curves(histories: pd.DataFrame, file: Path, metric: str | Sequence[str]) -> None:
     """Draw one panel per metric, a thin line per cell, and a dot at the epoch whose weights count.
 
     Parameters

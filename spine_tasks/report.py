@@ -12,8 +12,10 @@ from rich.table import Table
 from spine_tasks.experiment import Experiment
 from spine_tasks.metrics import METRICS
 
-SHOWN = ("DSC", "TPR", "PPV", "MSD", "HSD")  # metrics printed and drawn; the files hold all
-MAIN = "DSC"  # the metric that is put into words
+# Metrics printed and drawn; the files hold all. Those of one kind of prediction come together.
+SHOWN = ("DSC", "TPR", "PPV", "MSD", "HSD", "F1", "recall", "precision")
+SHOWN_OF_SETS = ("AP50", "AP", "AP75", "F1_set", "recall_set", "precision_set", "FROC")
+MAIN = ("DSC", "F1")  # those that are put into words
 ALPHA = 0.05
 
 Tables = dict[str, pd.DataFrame]
@@ -51,6 +53,8 @@ def show(
     )
     order = list(dict.fromkeys(cell.arm_name for cell in experiment.cells))
     console.print(_summary(_rows(tables["summary"], order)))
+    if "sets" in tables:
+        console.print(_sets(_rows(tables["sets"], order)))
     if len(tables["comparisons"]):
         compared = _rows(tables["comparisons"], order)
         console.print(_comparisons(compared))
@@ -75,8 +79,10 @@ def conclusions(compared: list[dict[str, Any]], speed: pd.DataFrame) -> Iterator
     few persons could be, that is said instead.
     """
     epochs = speed.set_index("arm")["epochs_to_mark"]
-    for row in (row for row in compared if row["metric"] == MAIN):
-        yield f"{row['arm']}: {_end(row)}; {_speed(epochs[row['arm']], epochs[row['baseline']])}."
+    for row in (row for row in compared if row["metric"] in MAIN):
+        label = "" if len({row["label"] for row in compared}) == 1 else f", {row['label']}"
+        speed_of = _speed(epochs[row["arm"]], epochs[row["baseline"]])
+        yield f"{row['arm']}{label}: {_end(row)}; {speed_of}."
 
 
 def _end(row: dict[str, Any]) -> str:
@@ -84,12 +90,13 @@ def _end(row: dict[str, Any]) -> str:
     limits = f"95 % interval of the difference {row['low']:.3f} to {row['high']:.3f}"
     numbers = f"({limits}, Holm p {row['p_holm']:.2g}, n = {row['n']})"
     word = "higher" if row["mean_difference"] > 0 else "lower"
-    size = f"{MAIN} {abs(row['mean_difference']):.3f} {word} than the baseline's at the end"
+    metric = row["metric"]
+    size = f"{metric} {abs(row['mean_difference']):.3f} {word} than the baseline's at the end"
     if row["p_holm"] < ALPHA:
         return f"{size} {numbers}"
     if row["smallest_p"] >= ALPHA:
         return f"{size}, of too few persons to be significant in any case {numbers}"
-    return f"no difference in {MAIN} shown at the end {numbers}"
+    return f"no difference in {metric} shown at the end {numbers}"
 
 
 def _speed(arm: float, baseline: float) -> str:
@@ -104,6 +111,22 @@ def _summary(rows: list[dict[str, Any]]) -> Table:
         numbers = (f"{row[name]:.3f}" for name in ("mean", "sd", "median"))
         table.add_row(*_names(row), str(row["n"]), str(row["n_undefined"]), *numbers)
     return table
+
+
+def _sets(rows: list[dict[str, Any]]) -> Table:
+    title = "Scores of all images of a test part; intervals by resampling its persons"
+    heads = ("cells", "mean", "95 % interval", "difference", "95 % interval ")
+    table = _table(title, "metric", "arm", *heads)
+    for row in rows:
+        own = _interval(row["low"], row["high"])
+        apart = _interval(row["difference_low"], row["difference_high"])
+        difference = "" if pd.isna(row["difference"]) else f"{row['difference']:+.3f}"
+        table.add_row(*_names(row), str(row["cells"]), f"{row['mean']:.3f}", own, difference, apart)
+    return table
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if pd.isna(low) else f"{low:.3f} to {high:.3f}"
 
 
 def _comparisons(rows: list[dict[str, Any]]) -> Table:
@@ -138,13 +161,25 @@ def _table(title: str, *heads: str) -> Table:
 
 
 def _rows(table: pd.DataFrame, arms: list[str]) -> list[dict[str, Any]]:
-    """The shown metrics' rows, metrics in the order of `SHOWN` and arms in that of the grid."""
+    """The shown metrics' rows: by label, metrics in the order shown, arms in that of the grid."""
     rows = [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
-    shown = [row for row in rows if row["metric"] in SHOWN]
-    return sorted(shown, key=lambda row: (SHOWN.index(row["metric"]), arms.index(row["arm"])))
+    order = (*SHOWN, *SHOWN_OF_SETS)
+    shown = [row for row in rows if row["metric"] in order]
+    labels = list(dict.fromkeys(row["label"] for row in shown))
+
+    def place(row: dict[str, Any]) -> tuple[int, int, int]:
+        return (
+            labels.index(row["label"]),
+            order.index(row["metric"]),
+            arms.index(row["arm"]),
+        )
+
+    several = len(labels) > 1
+    return [row | {"several": several} for row in sorted(shown, key=place)]
 
 
 def _names(row: dict[str, Any]) -> tuple[str, str]:
     metric = METRICS[row["metric"]]
     better = "↑" if metric.higher_is_better else "↓"
-    return " ".join(filter(None, [row["metric"], metric.unit, better])), row["arm"]
+    label = row["label"] if row["several"] else None
+    return " ".join(filter(None, [label, row["metric"], metric.unit, better])), row["arm"]

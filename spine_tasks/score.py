@@ -14,11 +14,14 @@ from nibabel.affines import voxel_sizes
 from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
-from spine_tasks.data.cases import cases_of, target
+from spine_tasks.data.cases import box_cases_of, cases_of, target
+from spine_tasks.data.coco import BoxCase
 from spine_tasks.data.nifti import load_image, load_mask
 from spine_tasks.errors import RunError
 from spine_tasks.files import read_json, sha256, write_json, write_text
+from spine_tasks.metrics.box_scores import score_boxes
 from spine_tasks.metrics.mask_scores import score_masks
+from spine_tasks.predictions import Detections, load_boxes
 from spine_tasks.run import Run
 from spine_tasks.splits import load_split
 
@@ -101,11 +104,26 @@ def _mask_rows(run: Run) -> Iterator[Row]:
             yield person_of[case.subject], case.subject, case.id, *row
 
 
+def _box_rows(run: Run) -> Iterator[Row]:
+    cell, digests, results = run.cell(), _predictions_sha256(run), run.folder.parent
+    person_of = load_split(cell.split).person_of
+
+    def part(name: str) -> tuple[list[BoxCase], list[Detections]]:
+        cases, data = box_cases_of(cell, name, results)
+        file = _checked(run.predictions / f"{name}.json", digests)
+        return cases, load_boxes(file, cases, data.category_ids)
+
+    categories = box_cases_of(cell, "test", results)[1].categories
+    for subject, case, *row in score_boxes(*part("test"), *part("val"), categories):
+        yield person_of.get(subject, subject), subject, case, "", *row
+
+
 def _no_rows(_run: Run) -> Iterator[Row]:
     return iter(())
 
 
-ROWS = {"masks": _mask_rows, "nothing": _no_rows}  # `predicts` of a config -> rows of scores.csv
+# `predicts` of a config -> rows of scores.csv
+ROWS = {"masks": _mask_rows, "boxes": _box_rows, "nothing": _no_rows}
 
 
 def _checked(predicted: Path, digests: dict[str, str]) -> Path:

@@ -15,7 +15,7 @@ def history(arm, scores, best, seed=0, fold=0):
 
 
 def table(*histories):
-    return convergence(pd.concat(histories), "base").set_index("arm")
+    return convergence(pd.concat(histories), "base", "val_dice").set_index("arm")
 
 
 def test_epochs_to_the_baselines_best_are_counted_from_one():

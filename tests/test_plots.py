@@ -174,7 +174,7 @@ def test_paired_differences_show_persons_mean_and_interval_of_the_table(drawn, t
 def test_an_arm_has_one_colour_in_all_figures(drawn, tmp_path):
     box_plot(make_cases(), "HSD", "cord", tmp_path / "box.png")
     paired_differences(make_cases(), "HSD", "cord", BASELINE, tmp_path / "paired.png")
-    training_curves(make_histories(), tmp_path / "curves.png")
+    training_curves(make_histories(), tmp_path / "curves.png", "val_dice")
     boxes, pairs = ([dots.get_facecolor()[0] for dots in f.axes[0].collections] for f in drawn[:2])
     keys = [line.get_color() for line in drawn[2].legends[0].get_lines()[:3]]
     assert [to_rgba(key, 0.7) for key in keys] == [tuple(colour) for colour in boxes]
@@ -201,7 +201,7 @@ def test_training_curves_have_a_line_per_cell_and_a_dot_at_the_epoch_kept(drawn,
 def test_arms_beyond_the_colours_differ_by_their_line(drawn, tmp_path):
     one = make_histories().query("arm == 'init=best'")
     many = pd.concat([one.assign(arm=f"k={i}") for i in range(14)])
-    training_curves(many, tmp_path / "curves.png")
+    training_curves(many, tmp_path / "curves.png", "val_dice")
     keys = drawn[0].legends[0].get_lines()[:14]
     assert len({(key.get_color(), key.get_linestyle()) for key in keys}) == 14
 
@@ -218,5 +218,5 @@ def test_what_is_not_there_is_answered_with_what_is(tmp_path):
     with pytest.raises(ConfigError, match=r"no column \['val_ap'\] in .*'val_dice'"):
         training_curves(histories, file, "val_ap")
     with pytest.raises(ConfigError, match="no epoch"):
-        training_curves(histories.iloc[:0], file)
+        training_curves(histories.iloc[:0], file, "val_dice")
     assert not file.exists()

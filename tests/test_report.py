@@ -9,7 +9,14 @@ SPEED = pd.DataFrame({"arm": ["base", "arm"], "epochs_to_mark": [44.0, 1.0]})
 
 
 def sentence(speed=SPEED, **changes):
-    row = {"metric": "DSC", "arm": "arm", "baseline": "base", "n": 12, "mean_difference": 0.1}
+    row = {
+        "metric": "DSC",
+        "label": "cord",
+        "arm": "arm",
+        "baseline": "base",
+        "n": 12,
+        "mean_difference": 0.1,
+    }
     row |= {"low": 0.05, "high": 0.2, "p_holm": 0.01, "smallest_p": 0.0005} | changes
     (said,) = conclusions([row], speed)
     return said
@@ -39,5 +46,5 @@ def test_speed_is_told_apart_from_the_end():
 
 
 def test_other_metrics_are_left_to_the_tables():
-    row = {"metric": "TPR", "arm": "arm", "baseline": "base"}
+    row = {"metric": "TPR", "label": "cord", "arm": "arm", "baseline": "base"}
     assert list(conclusions([row], SPEED)) == []

@@ -15,7 +15,7 @@ from spine_tasks.errors import ConfigError
 class Detection:
     """Knobs that every detector has."""
 
-    entry: ClassVar[str] = "spine_tasks.tasks.detection:train"
+    entry: ClassVar[str] = "spine_tasks.tasks.detection.train:train"
     framework: ClassVar[str] = "torch"
     predicts: ClassVar[str] = "boxes"
     reads: ClassVar[str] = "coco"

@@ -1,0 +1,178 @@
+"""Detection: train one cell and predict its validation and test parts (PyTorch)."""
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from spine_tasks import ranks
+from spine_tasks.cell import Cell
+from spine_tasks.configs import Detection
+from spine_tasks.data.cases import box_cases_of
+from spine_tasks.data.coco import BoxCase, CocoData
+from spine_tasks.errors import DataError, Interrupted
+from spine_tasks.loop_torch import Plan, fit
+from spine_tasks.meeting import local_rank, together
+from spine_tasks.metrics.boxes import matched
+from spine_tasks.metrics.resampling import ap50_replicates
+from spine_tasks.predictions import Detections, save_boxes
+from spine_tasks.run import Run
+from spine_tasks.schedules import factor
+from spine_tasks.tasks.detection.batches import Batches
+from spine_tasks.tasks.detection.inputs import normalise, read_case, to_original
+from spine_tasks.tasks.detection.merging import merge_duplicates
+from spine_tasks.tasks.detection.networks import build, load_start
+from spine_tasks.tasks.detection.weights_file import WEIGHTS_FILE, save_weights
+from spine_tasks.torch_machine import use_this_machine
+from spine_tasks.weights import find
+
+log = logging.getLogger(__name__)
+
+
+def train(cell: Cell, run: Run) -> None:
+    """Train the cell from the run's checkpoint, keep the chosen weights, predict val and test."""
+    device = use_this_machine(cell.config.threads, cell.resources.gpus, local_rank())
+    with together(cell, run):
+        _train(cell, run, device)
+
+
+def _train(cell: Cell, run: Run, device: torch.device) -> None:
+    config: Detection = cell.config
+    cases, data = box_cases_of(cell, "train", run.folder.parent)
+    validation, _ = box_cases_of(cell, "val", run.folder.parent)
+    _check_boxes(cases, validation, data, config)
+    torch.manual_seed(cell.seed)
+    model = build(config, len(data.categories))
+    if config.start is not None:
+        for note in load_start(model, config, find(config.start)):
+            log.info(note)
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    model.to(device, memory_format=layout)  # type: ignore[call-overload]
+
+    def validate(judged: nn.Module) -> float:
+        found = predict(judged, validation, config, device, run)
+        matches = matched(validation, found, len(data.categories))
+        [score] = ap50_replicates(matches, np.ones((1, len(validation))))
+        return 0.0 if math.isnan(score) else float(score)
+
+    workers = max(0, cell.resources.cpus - config.threads)
+    batches = Batches(cases, config, cell.seed, workers, ranks.rank(), ranks.count())
+    judged = fit(run, model, optimizer(model, config), batches, validate, _plan(cell, len(batches)))
+    if ranks.rank() == 0:
+        save_weights(run.folder / WEIGHTS_FILE, judged, data)
+    _save_boxes(judged, "val", validation, data, cell, run, device)
+    _save_boxes(judged, "test", *box_cases_of(cell, "test", run.folder.parent), cell, run, device)
+
+
+def predict(
+    model: nn.Module, cases: Sequence[BoxCase], config: Detection, device: torch.device, run: Run
+) -> list[Detections]:
+    """The boxes found in some images, each seen once, whatever the number of ranks.
+
+    Raises
+    ------
+    Interrupted
+        A stop was requested. On several ranks it waits for the next step of training.
+    """
+    found = []
+    for case in ranks.mine(cases):
+        if run.stop_requested and ranks.count() == 1:
+            raise Interrupted("stopped while predicting")
+        found.append(detect(model, case, config, device))
+    return ranks.everybodys(found)
+
+
+def detect(model: nn.Module, case: BoxCase, config: Detection, device: torch.device) -> Detections:
+    """The boxes found in one image, on its own pixel grid."""
+    image = normalise(read_case(case, config), config)
+    with (
+        torch.inference_mode(),
+        torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"),
+    ):
+        [found] = model.eval()([image.to(device)])
+    size = (image.shape[-2], image.shape[-1])
+    boxes = to_original({name: value.cpu() for name, value in found.items()}, size, case)
+    return boxes if config.merge_iou is None else merge_duplicates(boxes, config.merge_iou)
+
+
+def optimizer(model: nn.Module, config: Detection) -> torch.optim.Optimizer:
+    """The optimiser of a detector, the backbone's parameters in a group of their own."""
+    rates = {False: config.learning_rate, True: config.backbone_learning_rate}
+    groups = [
+        {
+            "params": [
+                value
+                for name, value in model.named_parameters()
+                if value.requires_grad and ("backbone" in name) == backbone
+            ],
+            "lr": rates[backbone] or config.learning_rate,
+        }
+        for backbone in (False, True)
+    ]
+    groups = [group for group in groups if group["params"]]
+    decay = config.weight_decay
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=0.9, weight_decay=decay)
+    on_gpu = next(model.parameters()).is_cuda
+    return torch.optim.AdamW(groups, weight_decay=decay, fused=on_gpu)
+
+
+def _check_boxes(
+    cases: Sequence[BoxCase], validation: Sequence[BoxCase], data: CocoData, config: Detection
+) -> None:
+    """Refuse parts from which nothing could be learned or chosen."""
+    for part, images in (("train", cases), ("val", validation)):
+        numbers = Counter(int(label) for case in images for label in case.labels)
+        of_each = {name: numbers[label] for label, name in enumerate(data.categories)}
+        log.info("%s: %d images, boxes %s", part, len(images), of_each)
+        if not numbers and (part == "train" or config.keep == "best"):
+            raise DataError(
+                f"{data.folder}: no box of {', '.join(data.categories)} in the {part} part, so "
+                "that nothing can be learned, or chosen by it (keep=best); correct the split, the "
+                "annotations or `categories`"
+            )
+
+
+def _plan(cell: Cell, steps: int) -> Plan:
+    config: Detection = cell.config
+    if config.schedule == "step" and config.lr_drop >= config.epochs:
+        log.warning(
+            "lr_drop %d is not before the last of %d epochs: the learning rate never drops",
+            config.lr_drop,
+            config.epochs,
+        )
+    return Plan(
+        seed=cell.seed,
+        epochs=config.epochs,
+        steps=steps,
+        patience=config.patience,
+        min_delta=config.min_delta,
+        keep_best=config.keep == "best",
+        score=config.chosen_by,
+        checkpoint_s=cell.resources.checkpoint_s,
+        factor=lambda step: factor(
+            config.schedule, step, config.epochs * steps, steps, config.lr_drop
+        ),
+        clip_norm=config.clip_norm,
+        ema=config.ema,
+        bfloat16=config.precision == "bfloat16",
+        compile=config.compile,
+    )
+
+
+def _save_boxes(
+    model: nn.Module,
+    part: str,
+    cases: Sequence[BoxCase],
+    data: CocoData,
+    cell: Cell,
+    run: Run,
+    device: torch.device,
+) -> None:
+    found = predict(model, cases, cell.config, device, run)
+    if ranks.rank() == 0:
+        save_boxes(run.predictions / f"{part}.json", cases, found, data.category_ids)
