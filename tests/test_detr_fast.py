@@ -16,6 +16,7 @@ from spine_tasks.tasks.detr.fast_losses import losses, match, overlaps  # noqa: 
 from spine_tasks.tasks.detr.fast_noise import answers, blocked, in_order, noisy  # noqa: E402
 from spine_tasks.tasks.detr.fast_queries import Guesses, cells, surest  # noqa: E402
 from spine_tasks.tasks.detr.matcher import collect  # noqa: E402
+from spine_tasks.tasks.detr.start import load_start  # noqa: E402
 
 CONFIG = CordSignalDetr(
     variant="fast",
@@ -109,7 +110,7 @@ def test_evaluation_repeats_itself_and_draws_no_random_number():
 def test_losses_are_named_scalars_of_all_layers_cells_and_noise():
     terms = made()(*pictures())
     names = {f"{term}{of}" for term in ("class", "box", "giou") for of in ("", "_aux0")}
-    names |= {f"{term}{of}" for term in ("class", "box", "giou") for of in ("_guess", "_noise")}
+    names |= {f"{term}{of}" for term in ("class", "box", "giou") for of in ("_dense", "_noise")}
     assert set(terms) == names
     assert all(one.shape == () and one.dtype == torch.float32 for one in terms.values())
     assert all(one > 0 for one in terms.values())
@@ -215,7 +216,7 @@ def test_losses_under_bfloat16_are_float32_and_close():
 @pytest.mark.parametrize(("init", "frozen"), [("none", False), ("backbone", True)])
 def test_a_backbone_is_frozen_in_part_where_its_weights_are_loaded(init, frozen):
     model = made(replace(CONFIG, init=init)).train()
-    stem = model.backbone[0].body.conv_stem.weight
+    stem = model.backbone.body.conv_stem.weight
     norms = [one for one in model.backbone.modules() if isinstance(one, torch.nn.BatchNorm2d)]
     assert stem.requires_grad is not frozen
     assert {one.training for one in norms} == {not frozen}
@@ -249,6 +250,26 @@ def test_an_image_of_one_cell_has_fewer_cells_than_queries_and_is_no_error():
     model = made(replace(CONFIG, queries=100)).eval()
     (found,) = model([torch.zeros(3, 20, 9)])
     assert 0 < len(found["scores"]) <= 21  # 16 + 4 + 1 cells
+
+
+def test_a_detector_of_other_categories_is_a_start_but_for_what_knows_categories(tmp_path):
+    old = made(categories=3, seed=1).state_dict()
+    torch.save(old, tmp_path / "old.pt")
+    config = replace(CONFIG, init="all_but_heads", queries=7)
+    model = made(config, seed=2)
+    load_start(model, config, tmp_path / "old.pt")
+    new = {name for name, value in model.state_dict().items() if value.shape != old[name].shape}
+    assert new == {
+        f"{name}.{kind}"
+        for name, kinds in (
+            ("dense.classes", ("weight", "bias")),
+            ("decoder.classes", ("weight", "bias")),
+            ("label", ("weight",)),
+        )
+        for kind in kinds
+    }
+    kept = [name for name in old if name not in new]
+    assert all(torch.equal(model.state_dict()[name], old[name]) for name in kept)
 
 
 # its parts

@@ -16,7 +16,7 @@ from spine_tasks.tasks.detr.fast_decoder import Decoder
 from spine_tasks.tasks.detr.fast_encoder import Encoder
 from spine_tasks.tasks.detr.fast_losses import losses, match
 from spine_tasks.tasks.detr.fast_noise import Noise, answers, blocked, in_order, noisy
-from spine_tasks.tasks.detr.fast_queries import Guesses, GuessHead, surest
+from spine_tasks.tasks.detr.fast_queries import DenseHead, Guesses, surest
 from spine_tasks.tasks.detr.matcher import Targets, collect
 
 MAPS = 3  # the coarsest ones of the backbone: strides 8, 16 and 32
@@ -88,7 +88,7 @@ class FastDetr(nn.Module):
                 "needs strides that double, as those of resnet50 or tf_efficientnet_lite0"
             )
         self.strides = body.strides
-        self.backbone = nn.Sequential(body)  # the names of the published variant
+        self.backbone = body
         self.encoder = Encoder(
             body.channels,
             config.hidden,
@@ -97,7 +97,7 @@ class FastDetr(nn.Module):
             layers=config.encoder_layers,
             dropout=config.dropout,
         )
-        self.guess = GuessHead(config.hidden, self.classes)
+        self.dense = DenseHead(config.hidden, self.classes)
         self.decoder = Decoder(
             config.hidden,
             self.classes,
@@ -107,7 +107,7 @@ class FastDetr(nn.Module):
             layers=config.decoder_layers,
             dropout=config.dropout,
         )
-        self.label_embed = nn.Embedding(self.classes, config.hidden)  # of noisy boxes
+        self.label = nn.Embedding(self.classes, config.hidden)  # of noisy boxes
         if config.channels_last:
             self.backbone.to(memory_format=torch.channels_last)
 
@@ -127,7 +127,7 @@ class FastDetr(nn.Module):
         -------
         dict of str to Tensor, or list of dict of str to Tensor
             Weighted losses, to be summed: `class`, `box` and `giou` of the last layer, with
-            `_aux0` and so on of the layers before, with `_guess` of the cells, with `_noise` of
+            `_aux0` and so on of the layers before, with `_dense` of the cells, with `_noise` of
             noisy boxes in all layers. Or for each image `boxes` (N, 4) xyxy px inside of it,
             `labels` (N,) and `scores` (N,) in [0, 1], the surest first; N is `config.queries`
             less those that lie outside.
@@ -143,7 +143,7 @@ class FastDetr(nn.Module):
         if self.config.channels_last:
             batch = batch.contiguous(memory_format=torch.channels_last)
         memory = self.encoder(self.backbone(batch), inside)
-        guesses = self.guess(memory, inside)
+        guesses = self.dense(memory, inside)
         chosen = surest(guesses, self.config.queries)[..., None]
         queries = guesses.features.take_along_dim(chosen, 1)
         boxes = guesses.boxes.take_along_dim(chosen, 1).detach()
@@ -158,7 +158,7 @@ class FastDetr(nn.Module):
         self._check(true)
         noise = noisy(true, self.classes)
         logits, boxes = self.decoder(
-            torch.cat([self.label_embed(noise.labels).to(queries), queries], 1),
+            torch.cat([self.label(noise.labels).to(queries), queries], 1),
             torch.cat([noise.boxes, boxes], 1),
             memory,
             blocked(noise, queries.shape[1]),
@@ -178,7 +178,7 @@ class FastDetr(nn.Module):
         number = number.clamp(min=1 / ranks.count())
         cells = guesses.logits[None], guesses.boxes[None]
         first = losses(*cells, true, match(*cells, true, CELLS_A_BOX))
-        terms = {f"{name}_guess": loss[0] / CELLS_A_BOX for name, loss in first.items()}
+        terms = {f"{name}_dense": loss[0] / CELLS_A_BOX for name, loss in first.items()}
 
         split = noise.labels.shape[1]
         mended = logits[:, :, :split], boxes[:, :, :split]

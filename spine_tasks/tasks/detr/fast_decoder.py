@@ -32,8 +32,8 @@ class Decoder(nn.Module):
             for _ in range(layers)
         )
         self.place = nn.Sequential(nn.Linear(4, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
-        self.class_embed = class_head(hidden, classes)
-        self.box_embed = box_head(hidden)
+        self.classes = class_head(hidden, classes)
+        self.boxes = box_head(hidden)
 
     def forward(
         self,
@@ -66,8 +66,8 @@ class Decoder(nn.Module):
         logits, mended = [], []
         for layer in self.layers:
             queries = layer(queries, self.place(boxes), boxes, memory, blocked)
-            logits.append(self.class_embed(queries).float())
-            mended.append(mend(boxes, self.box_embed(queries)))
+            logits.append(self.classes(queries).float())
+            mended.append(mend(boxes, self.boxes(queries)))
             boxes = mended[-1].detach()
         return torch.stack(logits), torch.stack(mended)
 

@@ -23,14 +23,14 @@ class Guesses:
     boxes: Tensor  # (B, S, 4) float32 cxcywh, fractions of the canvas
 
 
-class GuessHead(nn.Module):
+class DenseHead(nn.Module):
     """A class and a box from each cell of the feature maps."""
 
     def __init__(self, hidden: int, classes: int) -> None:
         super().__init__()
         self.features = nn.Sequential(nn.Linear(hidden, hidden), nn.LayerNorm(hidden))
-        self.class_embed = class_head(hidden, classes)
-        self.box_embed = box_head(hidden)
+        self.classes = class_head(hidden, classes)
+        self.boxes = box_head(hidden)
 
     def forward(self, memory: Sequence[Tensor], inside: Sequence[Tensor]) -> Guesses:
         """Guess from maps (B, hidden, H, W) and cells (B, H, W) bool, fine to coarse."""
@@ -38,8 +38,8 @@ class GuessHead(nn.Module):
         features = self.features(tokens)
         first = torch.cat([cells(*one.shape[-2:]) for one in memory]).to(features.device)
         outside = ~torch.cat([one.flatten(1) for one in inside], 1)
-        logits = self.class_embed(features).float().masked_fill(outside[..., None], -20)
-        return Guesses(features, logits, mend(first, self.box_embed(features)))
+        logits = self.classes(features).float().masked_fill(outside[..., None], -20)
+        return Guesses(features, logits, mend(first, self.boxes(features)))
 
 
 def cells(height: int, width: int) -> Tensor:
