@@ -18,6 +18,7 @@ TIME = r"(\d+-)?\d{1,2}:\d{2}:\d{2}"  # [days-]hours:minutes:seconds
 class Resources:
     """What one attempt of a cell asks for; it changes nothing in what is computed."""
 
+    nodes: int = 1  # of each of which the rest is asked; several train together (PyTorch)
     gpus: int = 0
     cpus: int = 2
     mem_gb: float = 8.0
@@ -27,12 +28,14 @@ class Resources:
 
     def __post_init__(self) -> None:
         """Check types and ranges before a scheduler does it in its own words."""
-        for name, least in (("gpus", 0), ("cpus", 1), ("pack", 1)):
+        for name, least in (("nodes", 1), ("gpus", 0), ("cpus", 1), ("pack", 1)):
             value = getattr(self, name)
             if type(value) is not int or value < least:
                 raise ConfigError(
                     f"resources.{name}: a whole number from {least} up, got {value!r}"
                 )
+        if self.nodes > 1 and self.pack > 1:
+            raise ConfigError("resources: a cell on several nodes cannot be packed; choose one")
         for name in ("mem_gb", "checkpoint_s"):
             value = getattr(self, name)
             number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -22,6 +22,11 @@ PACKAGE = Path(__file__).resolve().parent
 CODE_FOLDER = "SPINE_CODE"  # where it is
 CODE_SHA256 = "SPINE_CODE_SHA256"  # what it is
 
+# Environment variables of the processes of a cell on several nodes, or with several GPUs.
+NODE, NODES = "SPINE_NODE", "SPINE_NODES"  # which of how many
+ATTEMPT = "SPINE_ATTEMPT"  # what all ranks of one attempt have in common
+LOCAL_RANK = "SPINE_LOCAL_RANK"  # which of its node's ranks
+
 # In a snapshot of the code, where there is no git to ask.
 TAKEN = "snapshot.json"
 CHANGES = "changes.diff"

@@ -37,6 +37,8 @@ def expand(grid: Grid) -> tuple[list[Cell], list[Cell]]:
     resources = _resources(grid)
     # What cells share is made once: a grid may have thousands of them.
     arms = [(arm, *_job_and_config(grid, arm)) for arm in _arms(grid)]
+    if resources.nodes > 1 and (alone := {job for _, job, one in arms if one.framework != "torch"}):
+        raise ConfigError(f"resources.nodes: {', '.join(alone)} trains on one node only")
     needed: dict[int, Cell] = {}
     if any(_starts_from_another(grid, config) for _, _, config in arms):
         first = _needed(grid, resources)

@@ -25,16 +25,12 @@ import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from spine_tasks.cell import Cell
+from spine_tasks.environment import ATTEMPT, LOCAL_RANK, NODE, NODES
 from spine_tasks.errors import Interrupted, RunError
 from spine_tasks.files import read_json, write_json
 from spine_tasks.run import Run
 
 log = logging.getLogger(__name__)
-
-# Environment variables that a supervisor of a job on several nodes sets.
-NODE, NODES = "SPINE_NODE", "SPINE_NODES"  # which of how many
-ATTEMPT = "SPINE_ATTEMPT"  # what ranks of one attempt have in common
-LOCAL_RANK = "SPINE_LOCAL_RANK"  # which of its node's ranks
 
 MEETING = "meeting.json"  # in a run's folder: where the ranks of an attempt meet
 PATIENCE = timedelta(minutes=10)  # with a rank that does not answer
@@ -129,10 +125,17 @@ def _answer(run: Run, attempt: str, total: int) -> TCPStore:
         there = _meeting(run)
         if there.get("attempt") == attempt:
             return TCPStore(there["host"], there["port"], total, is_master=False, timeout=PATIENCE)
-        if run.stop_requested:
-            raise Interrupted("stopped before rank 0 came")
+        if run.stop_requested or _has_ended(run, attempt):
+            raise Interrupted("rank 0 ended before all had met")
         time.sleep(0.2)
     raise RunError(f"{run.folder.name}: rank 0 did not come within {PATIENCE}; see log.txt")
+
+
+def _has_ended(run: Run, attempt: str) -> bool:
+    """Whether rank 0's attempt is over; it may have failed before it came to the meeting."""
+    last = (run.attempts() or [{}])[-1]
+    same = f"{last.get('job_id')}.{last.get('restart')}" == attempt
+    return same and last["event"] != "started"
 
 
 def _meeting(run: Run) -> dict[str, Any]:

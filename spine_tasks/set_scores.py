@@ -119,4 +119,6 @@ def _mean(values: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     defined = ~np.isnan(stacked)
     number = defined.sum(axis=0)
     total = np.where(defined, stacked, 0.0).sum(axis=0)
-    return np.divide(total, number, out=np.full(len(total), np.nan), where=number > 0)
+    mean = np.full(len(total), np.nan)
+    np.divide(total, number, out=mean, where=number > 0)
+    return mean

@@ -158,6 +158,11 @@ def this_job() -> str | None:
     return os.environ.get("SLURM_JOB_ID")
 
 
+def node_of_job() -> int:
+    """Which of its job's nodes this is, from 0."""
+    return int(os.environ.get("SLURM_NODEID", "0"))
+
+
 def restart_count() -> int:
     """How often Slurm has started this job again."""
     return int(os.environ.get("SLURM_RESTART_COUNT", "0"))

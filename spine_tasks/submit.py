@@ -110,10 +110,12 @@ def parameters(
         "mem": f"{max(1, round(resources.mem_gb * resources.pack * 1024))}M",
         "time": minutes(resources.time),
         "dependency": f"afterany:{':'.join(after)}" if after else None,
+        # A supervisor a node.
+        "ntasks_per_node": 1 if resources.nodes > 1 else None,
     }
     exports = [f"export {key}={shlex.quote(value)}" for key, value in setting.variables.items()]
     return {key: value for key, value in asked.items() if value is not None} | {
-        "nodes": 1,
+        "nodes": resources.nodes,
         "map_count": len(array.tasks),
         "array_parallelism": max_parallel or site.max_parallel,
         "wckey": None,  # submitit's own, which some sites refuse

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from spine_tasks import causes, slurm
-from spine_tasks.environment import worker_variables
+from spine_tasks.environment import ATTEMPT, NODE, NODES, worker_variables
 from spine_tasks.errors import SiteError, SpineError
 from spine_tasks.exit_codes import FAILED, NO_FAILURES, OUT_OF_MEMORY, SUPERSEDED
 from spine_tasks.owner import SUPERVISOR, owner_of
@@ -46,7 +46,10 @@ class Supervise:
         RuntimeError
             A cell failed: so the job's own state says FAILED.
         """
-        if failed := supervise(Path(folder), int(os.environ["SLURM_ARRAY_TASK_ID"])):
+        index = int(os.environ["SLURM_ARRAY_TASK_ID"])
+        if node := slurm.node_of_job():
+            follow(Path(folder), index, node)
+        elif failed := supervise(Path(folder), index):
             raise RuntimeError(f"failed: {', '.join(failed)}; see log.txt in their folders")
 
 
@@ -106,10 +109,32 @@ def supervise(folder: Path, index: int) -> list[str]:
     return [run.folder.name for run in failed]
 
 
+def follow(folder: Path, index: int, node: int) -> None:
+    """Keep a further rank of the array task's cell going on another node than the first.
+
+    The first node's supervisor alone records, requeues and says what failed.
+    """
+    signals = Signals()
+    signals.listen()
+    tasks = read_tasks(folder)
+    [cell] = tasks.cells[index]
+    if not _is_due(run := Run(folder.parents[1] / cell)):
+        return
+    variables = staged_variables([run], tasks.stage_to)
+    worker = start_worker(run.folder, tasks.worker, variables, node)
+    passed_on = 0
+    while worker.poll() is None:
+        for signum in signals.heard[passed_on:]:
+            worker.send_signal(signum)
+            passed_on += 1
+        time.sleep(POLL_S)
+
+
 def start_worker(
     folder: Path,
     command: Sequence[str] = (sys.executable,),
     variables: dict[str, str] | None = None,
+    node: int = 0,
 ) -> "subprocess.Popen[bytes]":
     """Start a worker in a session of its own, its output appended to the run's log.txt.
 
@@ -120,12 +145,19 @@ def start_worker(
     ----------
     command
         Of the Python that starts it.
+    node
+        Which of the job's; from 1 on it is a rank that follows the worker on node 0.
     """
     run = Run(folder)
-    environment = os.environ | worker_variables(run.cell()) | (variables or {})
+    cell = run.cell()
+    environment = os.environ | worker_variables(cell) | (variables or {})
+    if (job := slurm.this_job()) is not None:
+        environment |= {NODE: str(node), NODES: str(cell.resources.nodes)}
+        environment[ATTEMPT] = f"{job}.{slurm.restart_count()}"
+    module = "spine_tasks.meeting" if node else "spine_tasks.worker"
     with run.log.open("ab") as output:
         return subprocess.Popen(
-            [*command, "-m", "spine_tasks.worker", str(folder)],
+            [*command, "-m", module, str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -135,9 +135,9 @@ def _axial(folder: Path, subjects: Sequence[str]) -> Path:
 
 
 def _sagittal(folder: Path, subjects: Sequence[str]) -> Path:
-    from spine_tasks.data import phantom_sagittal
+    from spine_tasks.data.phantom_sagittal import ensure
 
-    return phantom_sagittal.ensure(folder, subjects)
+    return ensure(folder, subjects)
 
 
 PHANTOMS = {"bids": _axial, "coco": _sagittal}  # `reads` of a config -> what makes such data up
