@@ -55,11 +55,11 @@ def flat(tmp_path):
 
 
 def parts(folder, **of_part):
-    """The layout train/, val/, ..., annotations/*.json; each image has one box."""
-    for part, images in of_part.items():
+    """The layout train/, val/, ..., annotations/*.json; each image has a box at (id, part)."""
+    for number, (part, images) in enumerate(of_part.items()):
         for one in images:
             picture(folder / part / one["file_name"])
-        marks = [mark(one["id"], [one["id"], 0, 5, 5]) for one in images]
+        marks = [mark(one["id"], [one["id"], number, 5, 5]) for one in images]
         put(folder / "annotations" / f"{part}.json", content(images, marks))
     return folder
 
@@ -106,8 +106,10 @@ def test_colliding_image_ids_are_numbered_anew_by_file_then_id(tmp_path):
         val=[image(2, "v2.png"), image(1, "v1.png")],
         train=[image(4, "t4.png"), image(2, "t2.png")],
     )
-    found = {case.id: (case.image_id, case.boxes[0, 0]) for case in read_coco(folder).cases}
-    assert found == {"t2": (1, 2), "t4": (2, 4), "v1": (3, 1), "v2": (4, 2)}
+    cases = read_coco(folder).cases
+    assert {case.id: case.image_id for case in cases} == {"t2": 1, "t4": 2, "v1": 3, "v2": 4}
+    corners = {case.id: case.boxes[0, :2].tolist() for case in cases}
+    assert corners == {"t2": [2, 1], "t4": [4, 1], "v1": [1, 0], "v2": [2, 0]}
 
 
 def test_equal_file_names_in_two_folders_get_their_folders_into_the_id(tmp_path):
