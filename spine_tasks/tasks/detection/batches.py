@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional
 
-from spine_tasks.configs import CordSignalDetr, DiscFasterRcnn
+from spine_tasks.configs import Detection
 from spine_tasks.data.coco import BoxCase
 from spine_tasks.errors import ConfigError
 from spine_tasks.tasks.detection.augment import augment
@@ -45,7 +45,7 @@ class Samples(Dataset[Part]):
     """
 
     def __init__(
-        self, cases: Sequence[BoxCase], config: CordSignalDetr | DiscFasterRcnn, seed: int
+        self, cases: Sequence[BoxCase], config: Detection, seed: int
     ) -> None:
         self.cases, self.config, self.seed = cases, config, seed
         self.sizes = [resized((case.height, case.width), config.image_px) for case in cases]
@@ -119,7 +119,7 @@ class Batches:
     def __init__(
         self,
         cases: Sequence[BoxCase],
-        config: CordSignalDetr | DiscFasterRcnn,
+        config: Detection,
         seed: int,
         workers: int,
         rank: int = 0,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from spine_tasks.configs import CordSignalDetr, Detection, DiscFasterRcnn
+from spine_tasks.configs import Detection
 from spine_tasks.data.coco import BoxCase
 from spine_tasks.data.pictures import read_picture
 from spine_tasks.errors import ConfigError, DataError
@@ -79,7 +79,7 @@ def _windowed(file: Path, picture: NDArray[np.float32]) -> NDArray[np.float32]:
     return window
 
 
-def normalise(image: Tensor, config: CordSignalDetr | DiscFasterRcnn) -> Tensor:
+def normalise(image: Tensor, config: Detection) -> Tensor:
     """An image as the network's weights know it: (x - mean) / standard deviation.
 
     Mean and standard deviation are those that the published weights of `config.backbone` were

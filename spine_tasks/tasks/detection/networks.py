@@ -1,6 +1,7 @@
 """The detectors by their configs: how each is built and what it starts from."""
 
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -26,7 +27,7 @@ def build(config: Detection, categories: int) -> nn.Module:
     raise ConfigError(f"{type(config).__name__} is no detector's config")
 
 
-def load_start(model: nn.Module, config: Detection, file: Path) -> list[str]:
+def load_start(model: Any, config: Detection, file: Path) -> list[str]:
     """Load what `config.init` says from a file of weights; notes of what was loaded and what not.
 
     Raises
