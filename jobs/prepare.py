@@ -15,6 +15,7 @@ SPLIT_EXAMPLE = """example:
 """
 PHANTOM_EXAMPLE = """example:
   python jobs/prepare.py phantom --output data/phantom --split gm_phantom gm_phantom_adult
+  python jobs/prepare.py phantom --kind sagittal --output data/spine --split spine_phantom
 """
 
 
@@ -57,7 +58,23 @@ def split(chosen: argparse.Namespace) -> str:
         person=chosen.person,
         seed=chosen.seed,
     )
-    return _written(chosen.output, rows)
+    written = _written(chosen.output, rows)
+    if chosen.coco:
+        _warn_of_neighbours(chosen.coco, chosen.output)
+    return written
+
+
+def _warn_of_neighbours(folder: Path, split: Path) -> None:
+    """Name images that look like neighbouring slices and are in different parts of a fold."""
+    from spine_tasks.data.coco import read_coco
+    from spine_tasks.markup.neighbours import warn_of_neighbours
+    from spine_tasks.splits import PARTS, load_split
+
+    made, cases = load_split(split), read_coco(folder).cases
+    for fold in made.folds:
+        part_of = {name: part for part in PARTS for name in made.part(fold, part)}
+        if warn_of_neighbours(cases, part_of):
+            return  # the same slices would be named for every fold
 
 
 def _check_way(chosen: argparse.Namespace) -> None:
@@ -84,9 +101,10 @@ def _written(output: Path, rows: list[dict[str, str]]) -> str:
 
 def phantom(chosen: argparse.Namespace) -> str:
     """Make the phantom subjects of some splits and say where they are."""
-    from spine_tasks.data.phantom import ensure
+    from spine_tasks.data.cases import PHANTOMS
     from spine_tasks.splits import load_split
 
+    ensure = PHANTOMS[{"axial": "bids", "sagittal": "coco"}[chosen.kind]]
     subjects = sorted({name for split in chosen.split for name in load_split(split).person_of})
     return f"{ensure(chosen.output, subjects)}: {len(subjects)} subjects"
 
@@ -135,6 +153,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     data.set_defaults(prepare=phantom)
     data.add_argument("--output", type=Path, required=True, help="folder of the data set")
+    data.add_argument(
+        "--kind",
+        choices=("axial", "sagittal"),
+        default="axial",
+        help="axial cords with masks (default), or sagittal spines with boxes",
+    )
     data.add_argument("--split", nargs="+", required=True, help="splits that name the subjects")
     return parser
 

@@ -297,7 +297,7 @@ def test_an_image_that_two_files_list_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["lfs", "annex"])
-def test_pointers_in_place_of_images_say_how_to_fetch_them(flat, kind):
+def test_pointers_in_place_of_images_sayhow_to_fetch_them(flat, kind):
     folder = flat()
     for name in ("a.png", "b.png"):
         (folder / "images" / name).unlink()

@@ -192,7 +192,8 @@ def test_found_boxes_come_back_to_the_very_pixels_of_the_picture(tmp_path):
     boxes = [[3.25, 4.5, 100, 90], [0, 0, 201, 333], [200, 332, 201, 333]]
     one = case(tmp_path, np.eye(333, 201).astype(np.uint8), boxes)
     size = resized((one.height, one.width), PX)
-    assert size != [333, 201]
+    whole_image = resized_boxes(one, size)[1].tolist()
+    assert whole_image == pytest.approx([0, 0, 29, 48], abs=1e-9)  # 28.97, rounded
     found = {
         "boxes": resized_boxes(one, size),
         "labels": torch.tensor([2, 0, 1]),
@@ -251,6 +252,19 @@ def test_images_and_targets_are_as_detectors_want_them(cases):
             assert type(image) is type(target["boxes"]) is torch.Tensor
             seen += 1
     assert seen == 10
+
+
+def test_augmentation_differs_from_case_to_case_epoch_to_epoch_and_seed_to_seed(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 30), dtype=np.uint8)
+    alike = [case(tmp_path, pixels, name=f"copy{number}") for number in range(2)]
+    samples = [Batches(alike, config(augment="hard"), seed, 0).samples for seed in (0, 1)]
+    images = {
+        str(samples[seed].sample(index, epoch)[0].tolist())
+        for seed in (0, 1)
+        for index in (0, 1)
+        for epoch in (0, 1)
+    }
+    assert len(images) == 8
 
 
 @pytest.mark.parametrize("augment", ["multi_scale", "hard"])
@@ -333,13 +347,13 @@ def test_pictures_are_read_once(cases):
 def test_a_stop_sent_to_all_processes_leaves_those_of_the_loader_at_work(cases):
     batches = Batches(cases, config(batch_size=1), seed=0, workers=2)
     steps = batches(0)
-    next(steps)  # they ignore signals before they make anything
+    next(steps), next(steps)  # one of each: they ignore signals before they make anything
     loaders = multiprocessing.active_children()
     assert len(loaders) == 2
     for one in loaders:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
             os.kill(one.pid, number)
-    assert len(list(steps)) == 9
+    assert len(list(steps)) == 8
     assert all(one.is_alive() for one in loaders)
 
 

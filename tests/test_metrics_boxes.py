@@ -82,6 +82,14 @@ def test_a_box_takes_the_next_best_reference_where_the_best_is_taken():
     assert matched([one], [both], 1).right.all()
 
 
+def test_of_equally_near_reference_boxes_the_one_that_coco_takes_is_taken():
+    # The surer box lies half-way between two; the other can only have the first.
+    cases = [case("a", (0, 0, 10, 10, 0), (4, 0, 14, 10, 0))]
+    results = [found((2, 0, 12, 10, 0, 0.9), (0, 0, 10, 10, 0, 0.8))]
+    assert matched(cases, results, 1).right.all()
+    assert ap_of(cases, results, 1)["a", "AP50"] == same(1)
+
+
 def test_a_box_of_another_label_is_a_false_positive_and_a_false_negative():
     cases = [case("a", (0, 0, 10, 10, 0)), case("b")]
     results = [found((0, 0, 10, 10, 1, 0.9)), found((0, 0, 5, 5, 1, 0.4))]
@@ -300,6 +308,8 @@ def test_order_of_images_and_boxes_changes_nothing_even_among_equal_scores(seed)
     tables = confusions(cases, results, EVERY)
     assert (tables[order] == confusions(moved, mixed, EVERY)).all()
     assert ap_of(cases, results) == same(ap_of(moved, mixed))
+    ones = np.ones((1, 4))
+    assert ap50_replicates(matches, ones) == same(ap50_replicates(again, ones))
 
 
 @laws

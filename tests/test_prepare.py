@@ -157,6 +157,26 @@ def test_the_phantom_holds_the_subjects_of_all_splits(tmp_path):
     assert found == [f"sub-{kind}0{i}" for kind in ("adult", "paed") for i in (1, 2, 3)]
 
 
+def test_a_sagittal_phantom_is_made_and_split_with_its_neighbours_named(tmp_path):
+    folder = tmp_path / "spine"
+    done = prepare(
+        "phantom", "--kind", "sagittal", "--output", folder, "--split", "spine_phantom"
+    )
+    assert done.returncode == 0, done.stderr
+    mine = tmp_path / "mine.csv"
+    done = prepare("split", "--coco", folder, "--output", mine, "--folds", "3")
+    assert done.returncode == 0, done.stderr
+    assert "neighbouring" not in done.stderr  # both slices of a subject are in one part
+    spoilt = tmp_path / "spoilt"
+    text = (folder / "annotations" / "instances.json").read_text().replace('"patient"', '"whose"')
+    (spoilt / "annotations").mkdir(parents=True)
+    (spoilt / "annotations" / "instances.json").write_text(text)
+    (spoilt / "images").symlink_to(folder / "images")
+    done = prepare("split", "--coco", spoilt, "--output", tmp_path / "b.csv", "--folds", "3")
+    assert done.returncode == 0, done.stderr
+    assert "neighbouring slices are in different parts" in done.stderr
+
+
 def test_a_phantom_of_an_unknown_split_is_answered_with_the_known_ones(tmp_path):
     done = prepare("phantom", "--output", tmp_path / "data", "--split", "gm_fantom")
     assert done.returncode == 2
@@ -164,7 +184,7 @@ def test_a_phantom_of_an_unknown_split_is_answered_with_the_known_ones(tmp_path)
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", [[], ["split"], ["phantom"]])
+@pytest.mark.parametrize("command", [[], ["split"], ["phantom"], ["markup"]])
 def test_help_shows_an_example_and_loads_nothing_heavy(command):
     code = (
         f"import runpy, sys\nsys.argv = ['prepare.py', *{command!r}, '--help']\n"

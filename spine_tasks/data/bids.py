@@ -155,14 +155,14 @@ def _check_files(folder: Path, cases: Sequence[Case]) -> None:
             "draw or fetch them, correct the suffix, or choose a split without these subjects"
         )
     files = [case.image for case in cases] + masks
-    if absent := {file: how for file in files if (how := _how_to_fetch(file))}:
+    if absent := {file: how for file in files if (how := how_to_fetch(file))}:
         raise DataError(
             f"{folder}: {len(absent)} of {len(files)} files are pointers or broken links, their "
             f"content is not here: {_named(absent)}; {next(iter(absent.values()))}"
         )
 
 
-def _how_to_fetch(file: Path) -> str | None:
+def how_to_fetch(file: Path) -> str | None:
     """What to do about a file of which only a pointer or link is here, else None."""
     if not file.exists():
         target = str(file.readlink())

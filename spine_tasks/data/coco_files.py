@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spine_tasks.data.bids import _how_to_fetch as how_to_fetch
+from spine_tasks.data.bids import how_to_fetch as how_to_fetch
 from spine_tasks.data.coco_json import (
     Raw,
     common_categories,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from spine_tasks.data.bids import _how_to_fetch as how_to_fetch
+from spine_tasks.data.bids import how_to_fetch as how_to_fetch
 from spine_tasks.errors import DataError
 from spine_tasks.splits import NAMELESS
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spine_tasks.data.bids import _how_to_fetch as how_to_fetch
+from spine_tasks.data.bids import how_to_fetch as how_to_fetch
 from spine_tasks.errors import DataError
 
 if TYPE_CHECKING:

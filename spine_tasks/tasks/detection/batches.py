@@ -44,9 +44,7 @@ class Samples(Dataset[Part]):
     loader processes share.
     """
 
-    def __init__(
-        self, cases: Sequence[BoxCase], config: Detection, seed: int
-    ) -> None:
+    def __init__(self, cases: Sequence[BoxCase], config: Detection, seed: int) -> None:
         self.cases, self.config, self.seed = cases, config, seed
         self.sizes = [resized((case.height, case.width), config.image_px) for case in cases]
         areas = [height * width for height, width in self.sizes]
@@ -130,9 +128,8 @@ class Batches:
                 f"batch_size {config.batch_size} leaves some of {ranks} GPUs without an image; "
                 f"set it to {ranks} or more, or ask for fewer GPUs"
             )
-        self.config, self.seed, self.workers, self.rank, self.ranks = (
-            config, seed, workers, rank, ranks
-        )  # fmt: skip
+        self.config, self.seed, self.workers = config, seed, workers
+        self.rank, self.ranks = rank, ranks
         self.samples = Samples(cases, config, seed)
         self.upcoming: list[list[list[tuple[int, int]]]] = []  # read when an iteration begins
 

@@ -37,7 +37,7 @@ class BoxHeads(RoIHeads):  # type: ignore[misc]
     """The second stage: what it is, and where exactly."""
 
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
-    class_weights: Tensor | None = None
+    class_weights: Tensor | None  # background first
 
     def forward(
         self,

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spine_tasks.ranks import mean_over_ranks, rank
+from spine_tasks.ranks import count, mean_over_ranks, rank
 
 BETA = 1 / 9  # of the smooth L1 loss: below it the loss is a parabola
 GAMMA = 2.0  # of the focal loss
@@ -20,9 +20,9 @@ class Sampler:
     """Draws some positive and negative candidates of each image.
 
     torchvision's own draws from one stream for all images, so an image's draw depends on how many
-    candidates the images before it have. Here each place in the batch has its own stream: the same
-    images give the same draw on one rank or on several, if all ranks are seeded alike and each has
-    an equal share in a row.
+    candidates the images before it have. Here each place in the batch of all ranks has its own,
+    seeded by the first rank: where each rank has an equal share in a row, the same images give the
+    same draw on one rank or on several.
     """
 
     def __init__(self, number: int, positive_fraction: float) -> None:
@@ -37,7 +37,7 @@ class Sampler:
         labels
             Of each image's candidates, (N,): at least 1 positive, 0 negative, -1 never drawn.
         """
-        seed = int(torch.randint(2**62, ()))
+        seed = _seed_of_first_rank(labels[0].device)
         first = rank() * len(labels)
         drawn = [
             self._draw(one, torch.Generator().manual_seed(seed + place))
@@ -49,6 +49,16 @@ class Sampler:
         positive = _some(labels >= 1, self.positives, generator)
         rest = self.number - int(positive.sum())
         return positive, _some(labels == 0, rest, generator)
+
+
+def _seed_of_first_rank(device: torch.device) -> int:
+    """A number that the first rank's global generator draws, known to all ranks."""
+    drawn = torch.randint(2**31, (), dtype=torch.float64)
+    if count() == 1:
+        return int(drawn)
+    # A mean is what ranks exchange; of so few bits it loses none.
+    mean = mean_over_ranks((drawn if rank() == 0 else torch.zeros_like(drawn)).to(device))
+    return round(float(mean) * count())
 
 
 def _some(candidates: Tensor, number: int, generator: torch.Generator) -> Tensor:

@@ -5,8 +5,6 @@ left out: it would normalise a second time and resize, and in evaluation mode it
 it is told.
 """
 
-from math import log2
-
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -30,7 +28,7 @@ from spine_tasks.tasks.faster_rcnn.heads import (
     answers_in_float32,
 )
 from spine_tasks.tasks.faster_rcnn.losses import Sampler
-from spine_tasks.tasks.faster_rcnn.pyramid import Pyramid, freeze, pyramid
+from spine_tasks.tasks.faster_rcnn.pyramid import BODY_STRIDES, STRIDES, Pyramid
 
 POOLED = 7  # edge of the feature map of one box
 
@@ -75,14 +73,6 @@ class FasterRcnn(GeneralizedRCNN):  # type: ignore[misc]  # torchvision has no t
     ) -> None:
         super().__init__(backbone, rpn, heads, padding)
         self.categories = heads.box_predictor.cls_score.out_features - 1
-        self.frozen_norms: list[nn.Module] = []
-
-    def train(self, mode: bool = True) -> "FasterRcnn":
-        """Training or evaluation mode, but for frozen batch norms, which stay in evaluation."""
-        super().train(mode)
-        for norm in self.frozen_norms:
-            norm.eval()
-        return self
 
     def forward(
         self, images: list[Tensor], targets: list[Target] | None = None
@@ -147,13 +137,12 @@ def build(config: DiscFasterRcnn, categories: int) -> FasterRcnn:
     -----
     The numbers that are no knobs are torchvision's. With `resnet50` and its default sizes the
     state is that of `fasterrcnn_resnet50_fpn` (v1) or `fasterrcnn_resnet50_fpn_v2`, name by name.
-    With `frozen` and an `init` that loads weights, batch norms of the backbone keep their state,
-    and what the pyramid's finest level needs of it (stem and first stage) gets no gradient.
+    With frozen weights batch norms of a ResNet hold no counters: 53 names fewer.
 
     Raises
     ------
     ConfigError
-        The backbone is unknown, or anchors or class weights do not fit in number.
+        The backbone is unknown or unfit, or anchors or class weights do not fit in number.
 
     References
     ----------
@@ -169,30 +158,26 @@ def build(config: DiscFasterRcnn, categories: int) -> FasterRcnn:
             f"class_weights has {len(weights)} numbers; {categories} categories need "
             f"{categories + 1}: that of the background first"
         )
-    backbone = pyramid(config)
-    heads = _box_heads(config, categories, backbone.strides)
-    rpn = _proposal_network(config, backbone.strides)
-    padding = Padding(max(backbone.strides), config.channels_last)
+    backbone = Pyramid(config)
+    rpn = _proposal_network(config)
+    heads = _box_heads(config, categories)
+    padding = Padding(STRIDES[-1], config.channels_last)
     model = FasterRcnn(backbone, rpn, heads, padding)
     for module in (backbone, rpn.head, heads.box_predictor):
         answers_in_float32(module)
-    if config.frozen and config.init != "none":
-        model.frozen_norms = freeze(backbone.body, config.channels)
-        model.train()
     if config.channels_last:
         model.to(memory_format=torch.channels_last)
     return model
 
 
-def _proposal_network(config: DiscFasterRcnn, strides: list[int]) -> ProposalNetwork:
-    if len(config.anchors_px) != len(strides):
+def _proposal_network(config: DiscFasterRcnn) -> ProposalNetwork:
+    if len(config.anchors_px) != len(STRIDES):
         raise ConfigError(
             f"anchors_px has {len(config.anchors_px)} sizes, {list(config.anchors_px)}; the "
-            f"pyramid over {config.backbone} has {len(strides)} levels, of strides {strides} px; "
-            "give one size for each"
+            f"pyramid has {len(STRIDES)} levels, of strides {STRIDES} px; give one size for each"
         )
     anchors = AnchorGenerator(
-        tuple((size,) for size in config.anchors_px), (config.anchor_ratios,) * len(strides)
+        tuple((size,) for size in config.anchors_px), (config.anchor_ratios,) * len(STRIDES)
     )
     depth = 2 if config.version == "v2" else 1
     rpn = ProposalNetwork(
@@ -210,14 +195,13 @@ def _proposal_network(config: DiscFasterRcnn, strides: list[int]) -> ProposalNet
     return rpn
 
 
-def _box_heads(config: DiscFasterRcnn, categories: int, strides: list[int]) -> BoxHeads:
+def _box_heads(config: DiscFasterRcnn, categories: int) -> BoxHeads:
     channels = config.pyramid_channels
-    pooled = strides[:-1]  # boxes are not pooled from the last level
-    pool = MultiScaleRoIAlign([str(level) for level in range(len(pooled))], POOLED, 2)
+    pool = MultiScaleRoIAlign(["0", "1", "2", "3"], POOLED, 2)  # not from the last level
     # Else it guesses them from the first batch's images and keeps the guess, which no checkpoint
     # holds; and guesses wrong for images much smaller than their padding.
-    pool.scales = [1 / stride for stride in pooled]
-    pool.map_levels = initLevelMapper(int(log2(pooled[0])), int(log2(pooled[-1])))
+    pool.scales = [1 / stride for stride in BODY_STRIDES]
+    pool.map_levels = initLevelMapper(2, 5)  # binary logarithms of the first and the last stride
     if config.version == "v2":
         head: nn.Module = FastRCNNConvFCHead(
             (channels, POOLED, POOLED), [channels] * 4, [config.head_features], nn.BatchNorm2d
@@ -239,7 +223,6 @@ def _box_heads(config: DiscFasterRcnn, categories: int, strides: list[int]) -> B
     )
     heads.fg_bg_sampler = Sampler(512, 0.25)
     heads.loss = config.loss
-    if config.class_weights is not None:
-        # Not part of the weights: the config has them.
-        heads.register_buffer("class_weights", torch.tensor(config.class_weights), persistent=False)
+    weights = None if config.class_weights is None else torch.tensor(config.class_weights)
+    heads.register_buffer("class_weights", weights, persistent=False)  # the config has them
     return heads
