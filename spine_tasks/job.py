@@ -48,7 +48,7 @@ def _parser(job: str) -> argparse.ArgumentParser:
     parser.add_argument("--fold", type=int, default=0, help="default: 0")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--results", type=Path, default=RESULTS / "by_hand", metavar="DIR")
-    knobs = parser.add_argument_group("knobs (spine_tasks/configs.py says what they mean)")
+    knobs = parser.add_argument_group("knobs (spine_tasks/configs/ says what they mean)")
     for name, default in defaults_of(job).items():
         knobs.add_argument(
             f"--{name}", type=yaml_value, metavar="VALUE", help=f"default: {default}"
