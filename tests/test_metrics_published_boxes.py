@@ -65,6 +65,12 @@ def test_iou_of_corners_that_are_pixels(first, other, expected):
     assert ious[0, 0] == pytest.approx(expected, abs=1e-6)
 
 
+def test_the_disc_study_pairs_boxes_by_the_pixels_inside():
+    # 6 of 12 pixels, but 2 of 6 px where corners are points.
+    pair = [case("a", (0, 0, 2, 2, SICK))], [found((1, 0, 3, 2, SICK, 0.9))]
+    assert discs_published(*pair) == figures(1, 1, 1, 1)
+
+
 def test_the_disc_studys_precision_sees_no_false_positive():
     nowhere = [found((200 + x, 0, 210 + x, 10, SICK, 0.9)) for x in (0, 20)]
     more = [
@@ -203,6 +209,12 @@ def test_a_merge_keeps_the_label_of_the_surer_and_of_the_first_of_equals():
     assert merge_box_max([(box, 1, 0.8), (box, 2, 0.9)], 0.9) == [(box, 2, 0.9)]
     assert merge_box_max([(box, 1, 0.8), (box, 2, 0.8)], 0.9) == [(box, 1, 0.8)]
     assert merge_box_max([], 0.9) == []
+
+
+def test_a_box_inside_a_much_larger_one_merges_with_it_in_either_order():
+    large, small = ((0.0, 0.0, 90.0, 90.0), 1, 0.8), ((5.0, 5.0, 9.0, 9.0), 2, 0.9)
+    together = [((0.0, 0.0, 90.0, 90.0), 2, 0.9)]
+    assert merge_box_max([large, small], 0.9) == merge_box_max([small, large], 0.9) == together
 
 
 def test_a_box_without_an_area_merges_with_none_and_fails_nothing():
