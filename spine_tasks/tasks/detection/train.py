@@ -1,9 +1,10 @@
 """Detection: train one cell and predict its validation and test parts (PyTorch)."""
 
+import functools
 import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -53,8 +54,10 @@ def _train(cell: Cell, run: Run, device: torch.device) -> None:
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     model.to(device, memory_format=layout)  # type: ignore[call-overload]
 
+    read = functools.cache(read_case)  # the validation pictures are looked at in every epoch
+
     def validate(judged: nn.Module) -> float:
-        found = predict(judged, validation, config, device, run)
+        found = predict(judged, validation, config, device, run, read)
         matches = matched(validation, found, len(data.categories))
         [score] = ap50_replicates(matches, np.ones((1, len(validation))))
         return 0.0 if math.isnan(score) else float(score)
@@ -69,9 +72,19 @@ def _train(cell: Cell, run: Run, device: torch.device) -> None:
 
 
 def predict(
-    model: nn.Module, cases: Sequence[BoxCase], config: Detection, device: torch.device, run: Run
+    model: nn.Module,
+    cases: Sequence[BoxCase],
+    config: Detection,
+    device: torch.device,
+    run: Run,
+    read: Callable[[BoxCase, Detection], torch.Tensor] = read_case,
 ) -> list[Detections]:
     """The boxes found in some images, each seen once, whatever the number of ranks.
+
+    Parameters
+    ----------
+    read
+        The picture of a case, as `inputs.read_case` gives it.
 
     Raises
     ------
@@ -82,13 +95,19 @@ def predict(
     for case in ranks.mine(cases):
         if run.stop_requested and ranks.count() == 1:
             raise Interrupted("stopped while predicting")
-        found.append(detect(model, case, config, device))
+        found.append(detect(model, read(case, config), case, config, device))
     return ranks.everybodys(found)
 
 
-def detect(model: nn.Module, case: BoxCase, config: Detection, device: torch.device) -> Detections:
-    """The boxes found in one image, on its own pixel grid."""
-    image = normalise(read_case(case, config), config)
+def detect(
+    model: nn.Module,
+    picture: torch.Tensor,
+    case: BoxCase,
+    config: Detection,
+    device: torch.device,
+) -> Detections:
+    """The boxes found in one image, on its own pixel grid; `picture` is that of `read_case`."""
+    image = normalise(picture, config)
     with (
         torch.inference_mode(),
         torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"),
