@@ -114,7 +114,8 @@ def ensure(folder: Path, subjects: Sequence[str]) -> Path:
 
     Subjects that the folder has beside these stay as they are. Images that are missing or cut off,
     and annotations that cannot be read, are made again, with a warning. Each file is written in
-    one step, the annotations last, so processes that name the same subjects may call this at once.
+    one step, the annotations last, so processes that name the same subjects may call this at once;
+    of two that name different ones, one may leave the other's out, until they are asked for again.
 
     Parameters
     ----------

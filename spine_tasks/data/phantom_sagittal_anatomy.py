@@ -147,10 +147,10 @@ def _signal_changes(discs: tuple[Disc, ...], rng: np.random.Generator) -> tuple[
         SignalChange(
             s_mm=s_mm + rng.normal(0, 1.5),
             z_mm=rng.normal(0.5, 1.2),
-            length_mm=uniform(5, 12),
-            depth=uniform(0.45, 0.75),
+            length_mm=uniform(6, 12),
+            depth=uniform(0.55, 0.8),
             half_thickness_mm=uniform(3.2, 6),
-            raised=uniform(0.35, 0.8),
+            raised=uniform(0.45, 0.9),
         )
         for s_mm in places[:number]
     )

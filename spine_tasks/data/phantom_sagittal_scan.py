@@ -65,10 +65,9 @@ def acquire(neck: Neck, protocol: Protocol, z_mm: float, rng: np.random.Generato
 
 def _things(neck: Neck, labels: Labels) -> list[Thing]:
     """The discs from above, then the signal changes."""
+    pairs = labels // 2  # annulus and nucleus of a disc are two labels, of one pair
     discs = [
-        Thing(
-            "sick" if disc.sick else "healthy", _mostly(labels // 2 == Tissue.ANNULUS // 2 + number)
-        )
+        Thing("sick" if disc.sick else "healthy", _mostly(pairs == Tissue.ANNULUS // 2 + number))
         for number, disc in enumerate(neck.discs)
     ]
     changes = [
