@@ -86,7 +86,7 @@ class Learner:
         """The gradient of a batch: the loss terms of this rank; weights stay as they are."""
         torch.manual_seed(_seed(self.plan.seed, ranks.rank(), epoch, step))
         self.network.train()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)  # also of what the optimizer leaves alone
         sums: dict[str, torch.Tensor] = {}
         for number, part in enumerate(batch, start=1):
             with self._without_averaging(number < len(batch)):
@@ -151,13 +151,15 @@ def fit(
     Raises
     ------
     Interrupted
-        A stop was requested; the checkpoint on disk holds the step just made.
+        A stop was requested; the checkpoint on disk holds every step made.
     FloatingPointError
         A loss term is not finite; the step was not made.
     """
     learner, progress = Learner(model, optimizer, plan), Progress()
     best = _copy(learner.judged)
-    if (saved := torch_checkpoints.load(run.checkpoint)) is not None:
+    # Rank 0's: another node may still see the files of before.
+    saved = ranks.of_first(lambda: torch_checkpoints.load(run.checkpoint))
+    if saved is not None:
         progress, best = Progress(**saved["progress"]), saved["best"]
         learner.restore(saved)
         log.info("continuing from epoch %d, step %d", progress.epoch, progress.step)
@@ -170,13 +172,11 @@ def fit(
             state = learner.state() | {"best": best, "progress": asdict(progress)}
             torch_checkpoints.save(run.checkpoint, state)
 
-    stopping = ranks.any_rank(run.stop_requested)
+    if not progress.finished and ranks.any_rank(run.stop_requested):
+        raise Interrupted("stopped before the first step of this attempt")
     while not progress.finished:
         started = time.monotonic() - progress.seconds
         for batch in batches(progress.epoch, progress.step):
-            if stopping:
-                save()
-                raise Interrupted(f"stopped in epoch {progress.epoch}, step {progress.step}")
             terms = learner.step(batch, progress.epoch, progress.step)
             # One exchange for both, and one wait for the device.
             stopping, losses = ranks.agree(run.stop_requested, terms)
@@ -187,11 +187,18 @@ def fit(
             progress.step += 1
             progress.images += sum(len(part[0]) for part in batch) * ranks.count()
             progress.seconds = time.monotonic() - started
-            if time.monotonic() - last_save > plan.checkpoint_s:
+            if stopping or time.monotonic() - last_save > plan.checkpoint_s:
                 save()
                 last_save = time.monotonic()
+            if stopping:
+                raise Interrupted(f"stopped in epoch {progress.epoch}, step {progress.step}")
         trained_s = progress.seconds
-        score = validate(learner.judged)
+        ranks.take_buffers_of_first(learner.judged)
+        try:
+            score = validate(learner.judged)
+        except Interrupted:  # between checkpoints: the steps since the last are not to be lost
+            save()
+            raise
         if score > progress.best + plan.min_delta:
             progress.best, progress.best_epoch = score, progress.epoch
             best = _copy(learner.judged)
@@ -204,7 +211,8 @@ def fit(
             epoch=progress.epoch + 1, best=progress.best, best_epoch=progress.best_epoch
         )
         progress.finished = progress.epoch >= plan.epochs or waited >= plan.patience
-    save()
+        if progress.finished:
+            save()
     if plan.keep_best:
         learner.judged.load_state_dict(best)
     return learner.judged

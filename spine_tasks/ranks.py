@@ -3,11 +3,12 @@
 With one process everything works alike: nothing is exchanged. `meeting` brings them together.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 Value = TypeVar("Value")
 
@@ -50,6 +51,25 @@ def agree(flag: bool, terms: Mapping[str, torch.Tensor]) -> tuple[bool, dict[str
     raised = torch.tensor(float(flag), device=device, dtype=torch.float64)
     anywhere, *means = mean_over_ranks(torch.stack([raised, *numbers])).tolist()
     return anywhere > 0, dict(zip(terms, means, strict=True))
+
+
+def of_first(make: Callable[[], Value]) -> Value:
+    """What rank 0 makes, on every rank. Every rank must call it."""
+    if count() == 1:
+        return make()
+    made = [make() if rank() == 0 else None]
+    dist.broadcast_object_list(made, src=0, device=_device())
+    return cast(Value, made[0])
+
+
+def take_buffers_of_first(module: nn.Module) -> None:
+    """Make a module's buffers those of rank 0, since the running means of each are of other images.
+
+    Every rank must call it.
+    """
+    if count() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def mine(values: Sequence[Value]) -> Sequence[Value]:
