@@ -140,17 +140,17 @@ def _signal_changes(discs: tuple[Disc, ...], rng: np.random.Generator) -> tuple[
     neck = discs[:6]
     worst = max(neck, key=lambda disc: disc.bulge_mm)
     number = rng.choice(3, p=(0.35, 0.50, 0.15) if worst.bulge_mm > 1.2 else (0.80, 0.18, 0.02))
-    elsewhere = neck[rng.integers(len(neck))]
-    first = worst if uniform() < 0.85 else elsewhere
-    places = [first.s_mm, elsewhere.s_mm + 9.0]  # a second one lies behind a body, never on both
+    first = worst if uniform() < 0.85 else neck[rng.integers(len(neck))]
+    apart = [disc for disc in neck if abs(disc.s_mm - first.s_mm) > 25]  # the two never touch
+    second = apart[rng.integers(len(apart))]
     return tuple(
         SignalChange(
-            s_mm=s_mm + rng.normal(0, 1.5),
+            s_mm=disc.s_mm + rng.normal(0, 1.5),
             z_mm=rng.normal(0.5, 1.2),
             length_mm=uniform(6, 12),
             depth=uniform(0.55, 0.8),
             half_thickness_mm=uniform(3.2, 6),
             raised=uniform(0.45, 0.9),
         )
-        for s_mm in places[:number]
+        for disc in (first, second)[:number]
     )
