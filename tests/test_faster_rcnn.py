@@ -1,6 +1,7 @@
 """Faster R-CNN: torchvision's network without its traps, and what it starts from."""
 
 import multiprocessing
+from copy import deepcopy
 from dataclasses import replace
 from datetime import timedelta
 
@@ -272,6 +273,29 @@ def test_in_bfloat16_losses_boxes_and_anchors_are_float32():
     torch.testing.assert_close(losses, exact, rtol=0.05, atol=0.02)
     assert (found["boxes"].dtype, found["scores"].dtype) == (torch.float32, torch.float32)
     assert torch.equal(anchors[0], anchors[1])
+
+
+def test_another_memory_format_changes_no_answer():
+    images = some_images(*[(64, 64)] * 4)
+    plain, last = (
+        losses_of(made(replace(SMALL, channels_last=on)), images, FOUR_TARGETS) for on in (0, 1)
+    )
+    torch.testing.assert_close(plain, last, rtol=1e-4, atol=1e-5)
+
+
+def test_a_copy_answers_alike_and_on_its_own():
+    model = made().eval()  # as the averaged weights are
+    copy = deepcopy(model)
+    images = some_images((64, 64))
+    assert torch.equal(copy(images)[0]["boxes"], model(images)[0]["boxes"])
+    with torch.no_grad():
+        model.backbone.body.conv1[0].weight.mul_(3)
+    assert not torch.equal(copy(images)[0]["boxes"], model(images)[0]["boxes"])
+
+
+def test_as_many_targets_as_images_are_needed():
+    with pytest.raises(ValueError, match="shorter"):
+        made()(some_images((16, 16), (16, 16)), [target()])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The two stages of Faster R-CNN: torchvision's, with losses that fit several ranks."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -70,14 +70,17 @@ def answers_in_float32(module: nn.Module) -> None:
     Anchors take the type of the feature maps: in bfloat16 they would stand on multiples of 2 px
     from 256 px on.
     """
-    module.register_forward_hook(_in_float32)
+    module.register_forward_hook(_answer_in_float32)
 
 
-def _in_float32(_module: nn.Module, _arguments: object, answer: object) -> object:
-    """Cast every tensor of an answer, whatever holds it."""
-    if isinstance(answer, Tensor):
-        return answer.float()
+def _answer_in_float32(_module: nn.Module, _arguments: object, answer: object) -> object:
+    return _in_float32(answer)
+
+
+def _in_float32(answer: Any) -> Any:
+    """Tensors within lists, tuples and dictionaries, cast."""
     if isinstance(answer, dict):
-        return type(answer)((name, _in_float32(_module, (), one)) for name, one in answer.items())
-    assert isinstance(answer, list | tuple)
-    return type(answer)(_in_float32(_module, (), one) for one in answer)
+        return {name: _in_float32(one) for name, one in answer.items()}
+    if isinstance(answer, list | tuple):
+        return type(answer)(_in_float32(one) for one in answer)
+    return answer.float()

@@ -100,7 +100,8 @@ class FasterRcnn(GeneralizedRCNN):  # type: ignore[misc]  # torchvision has no t
             A target's box has no area or is not finite, or its label is no category.
         """
         if self.training:
-            inside = [self._checked(target) for target in targets or []]
+            pairs = zip(images, targets or [], strict=True)
+            inside = [self._checked(target) for _, target in pairs]
             losses: dict[str, Tensor] = super().forward(images, inside)
             return {
                 "class": losses["class"],
