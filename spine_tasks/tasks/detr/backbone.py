@@ -1,11 +1,13 @@
 """The part of a detector that makes feature maps of an image: a ResNet, or any network of timm."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models import resnet
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import FrozenBatchNorm2d
@@ -14,17 +16,6 @@ from spine_tasks.errors import ConfigError
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
 PROBE_PX = 64  # side of the image that tells what maps a network has
-
-
-class FrozenBatchNorm(FrozenBatchNorm2d):  # type: ignore[misc]  # torchvision has no types
-    """torchvision's, which computes in two steps what takes one."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Normalised features, in the precision of what came in."""
-        scale = self.weight * (self.running_var + self.eps).rsqrt()
-        shift = self.bias - self.running_mean * scale
-        scale, shift = (x.to(features.dtype).reshape(1, -1, 1, 1) for x in (scale, shift))
-        return torch.addcmul(shift, features, scale)
 
 
 class Backbone(nn.Module):
@@ -112,7 +103,7 @@ class Backbone(nn.Module):
 def _resnet(name: str, channels: int, dilation: bool, frozen: bool) -> nn.Module:
     try:
         network = getattr(resnet, name)(
-            norm_layer=FrozenBatchNorm if frozen else nn.BatchNorm2d,
+            norm_layer=Fixed if frozen else nn.BatchNorm2d,
             replace_stride_with_dilation=[False, False, dilation],
         )
     except NotImplementedError as error:
@@ -122,9 +113,61 @@ def _resnet(name: str, channels: int, dilation: bool, frozen: bool) -> nn.Module
     if channels != 3:
         network.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+    if frozen:
+        _join(network)
     stages = {f"layer{number}": str(number) for number in range(1, 5)}
     body: nn.Module = IntermediateLayerGetter(network, stages)
     return body
+
+
+class Fixed(FrozenBatchNorm2d):  # type: ignore[misc]  # torchvision has no types
+    """A frozen normalisation that the convolution before it applies."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """What comes in."""
+        return features
+
+
+class Normalising(nn.Conv2d):
+    """A convolution and the frozen normalisation after it in one, which saves a pass over the map.
+
+    Both keep the names of their tensors.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, normalisation: Fixed) -> None:
+        c: Any = convolution  # whose numbers are typed as one or a pair
+        super().__init__(
+            c.in_channels,
+            c.out_channels,
+            c.kernel_size,
+            c.stride,
+            c.padding,
+            c.dilation,
+            c.groups,
+            bias=False,
+            device="meta",  # on none: the weights are those that are there
+        )
+        self.weight = c.weight
+        self.after = (normalisation,)  # in a tuple: its tensors shall not get a second name
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features normalised after the convolution."""
+        (norm,) = self.after
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        shift = norm.bias - norm.running_mean * scale
+        weight = self.weight * scale.reshape(-1, 1, 1, 1)
+        return F.conv2d(
+            features, weight, shift, self.stride, self.padding, self.dilation, self.groups
+        )
+
+
+def _join(network: nn.Module) -> None:
+    """Let each convolution of a ResNet apply the normalisation that follows it."""
+    for block in list(network.modules()):
+        children = list(block.named_children())
+        for (name, convolution), (_, norm) in pairwise(children):
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, Fixed):
+                setattr(block, name, Normalising(convolution, norm))
 
 
 def _of_timm(name: str, channels: int, dilation: bool, frozen: bool) -> nn.Module:
