@@ -40,7 +40,8 @@ def table(experiment: Experiment, found: dict[str, State]) -> "Group":
     title = f"{escape(experiment.name)}: {counts(found)}"
     board = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     for heading in ("cell", "arm", "fold", "seed", "state", "epoch", "loss", "val"):
-        board.add_column(heading, no_wrap=True)
+        # Long arms are folded, so that every number is there to be read on a narrow terminal.
+        board.add_column(heading, no_wrap=heading != "arm", overflow="fold")
     for cell in experiment.everything:
         if cell.id in found:
             board.add_row(*_row(experiment.run(cell), cell, found[cell.id]))

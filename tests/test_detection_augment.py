@@ -22,7 +22,7 @@ from spine_tasks.tasks.detection.augment import (
 )
 
 PX = 160
-RECIPES = ("none", "flip", "multi_scale", "hard")
+RECIPES = ("none", "flip", "light", "multi_scale", "hard")
 # Far enough apart that brightness and contrast cannot turn one into the other.
 LEVELS = (0.4, 0.9)
 BOXES = [[62.0, 30.0, 104.0, 56.0], [20.0, 84.0, 56.0, 124.0]]

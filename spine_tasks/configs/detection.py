@@ -37,7 +37,7 @@ class Detection:
     # input
     image_px: int = 640  # long side after resizing
     channels: Literal[1, 3] = 3  # 1: grey images as they are; 3: grey thrice, for RGB weights
-    augment: Literal["none", "flip", "multi_scale", "hard"] = "none"  # anew in each epoch
+    augment: Literal["none", "flip", "light", "multi_scale", "hard"] = "none"  # anew in each epoch
 
     # optimisation
     epochs: int = 100  # at most
@@ -127,7 +127,7 @@ class CordSignalDetr(Detection):
     auxiliary: bool = True  # losses after every decoder layer
 
     # optimisation
-    augment: Literal["none", "flip", "multi_scale", "hard"] = "multi_scale"
+    augment: Literal["none", "flip", "light", "multi_scale", "hard"] = "multi_scale"
     image_px: int = 800
     epochs: int = 300
     batch_size: int = 2
@@ -183,7 +183,7 @@ class DiscFasterRcnn(Detection):
     class_weights: tuple[float, ...] | None = None  # background first, then each category
 
     # optimisation
-    augment: Literal["none", "flip", "multi_scale", "hard"] = "hard"
+    augment: Literal["none", "flip", "light", "multi_scale", "hard"] = "hard"
     image_px: int = 384
     epochs: int = 50
     batch_size: int = 8

@@ -1,7 +1,7 @@
 """Augmentation of one image and its boxes when it is drawn, by torchvision's transforms.
 
-`flip` mirrors left and right. `multi_scale` is DETR's [1]_, with the long side in place of the
-short one. `hard` is that of the disc study [2]_, of which three things are left out as mistakes of
+`flip` mirrors left and right; `light` also turns, scales, shifts and lights a little.
+`multi_scale` is DETR's [1]_, with the long side in place of the short one. `hard` is that of the disc study [2]_, of which three things are left out as mistakes of
 labels: what a rotation turns in is black (there the mirrored image, whose discs had no boxes), the
 shape of the image stays (there squeezed to a square), and a turned box does not grow (there it
 became the bounds of its turned corners; a disc of 38 x 19 px grew by 77 % at 19 degrees).
@@ -32,6 +32,9 @@ from spine_tasks.tasks.detection.inputs import resized
 Pair = tuple[Tensor, BoundingBoxes]  # an image and the outlines of its objects
 Step = Callable[[Tensor, BoundingBoxes], Pair]
 
+# light
+SMALL_TURN_DEG, SMALL_SHIFT, SMALL_SCALE = 7.0, (0.05, 0.05), (0.9, 1.1)
+
 # multi_scale: fractions of image_px, from DETR's px of a short side of 800
 SCALES = tuple(px / 800 for px in range(480, 801, 32))
 SCALES_BEFORE_CROP = (400 / 800, 500 / 800, 600 / 800)
@@ -51,6 +54,9 @@ POINTS = 32  # of an outline: the bounds of a turned ellipse are then right to .
 flip_sideways: Step = v2.RandomHorizontalFlip(0.5)
 flip_upside_down: Step = v2.RandomVerticalFlip(0.5)
 rotate: Step = v2.RandomRotation(ROTATION_DEG, v2.InterpolationMode.BILINEAR)
+move_a_little: Step = v2.RandomAffine(
+    SMALL_TURN_DEG, SMALL_SHIFT, SMALL_SCALE, interpolation=v2.InterpolationMode.BILINEAR
+)
 
 
 def augment(
@@ -66,7 +72,7 @@ def augment(
         xyxy px, inside the image and with an area.
     labels : int64 (N,)
     recipe
-        `none`, `flip`, `multi_scale` or `hard`; see `Detection.augment`.
+        `none`, `flip`, `light`, `multi_scale` or `hard`; see `Detection.augment`.
     image_px
         The long side of the images.
 
@@ -88,7 +94,7 @@ def augment(
         # In each step: what it pushed out of the image is black if a later one brings it back.
         outlines = functional.clamp_bounding_boxes(moved, clamping_mode="soft")
         visible = visible * _areas(_bounds(outlines)) / _areas(_bounds(moved))
-    if recipe == "hard":
+    if recipe in ("light", "hard"):
         image = change_intensity(image)
     boxes = _bounds(outlines).float()
     least = LEAST_VISIBLE if recipe == "hard" else 0.0
@@ -105,6 +111,7 @@ def _steps(recipe: str, image_px: int) -> Sequence[Step]:
     steps: dict[str, Sequence[Step]] = {
         "none": (),
         "flip": (flip_sideways,),
+        "light": (flip_sideways, move_a_little),
         "multi_scale": (flip_sideways, scale_or_crop),
         "hard": (
             _sometimes(change_perspective, OFTEN),
