@@ -1,7 +1,6 @@
-"""Predict: images of one's own by published weights or a complete run, scored where masks are."""
+"""Predict masks: volumes of one's own, scored where reference masks are."""
 
 import argparse
-import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -12,33 +11,23 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from spine_tasks.command import listed, no_repeats, parser, run_command, setting
-from spine_tasks.configs import MODELS, knobs_of, make_config
+from spine_tasks.command import listed
 from spine_tasks.data.bids import ENDINGS, STRUCTURES, Case, label_of, stem
-from spine_tasks.errors import ConfigError, DataError, RunError, SpineError
+from spine_tasks.errors import ConfigError, DataError, SpineError
 from spine_tasks.files import write_text
-from spine_tasks.run import Run
+from spine_tasks.predict.places import refuse_inputs_and_runs, task_module
 
 SHOWN = {"DSC": "DSC", "MSD": "MSD (mm)", "HSD": "HSD (mm)"}  # of a volume; scores.csv holds all
 
 
-def main() -> None:
-    """The command line of jobs/predict.py."""
-    run_command(lambda: predict(_parser().parse_args()))
-
-
-def predict(asked: argparse.Namespace) -> int:
-    """Predict every image, score those with a reference mask; return the exit code.
-
-    The code is 1 when one of several images failed; it is named, and the others are predicted.
+def predict_masks(asked: argparse.Namespace, config: Any, weights: Path) -> int:
+    """Predict every volume, score those with a reference mask; return the exit code.
 
     Raises
     ------
     SpineError
-        Arguments are wrong or files are missing, which is said before a framework is loaded; the
-        weights do not fit; or the only image failed.
+        As `spine_tasks.predict.predict`.
     """
-    config, weights = _model(asked)
     cases = _cases(asked, config)
     files = _outputs(asked, cases)
     predict_one = _predictor(config, weights)
@@ -61,71 +50,6 @@ def predict(asked: argparse.Namespace) -> int:
     if failed:
         sys.stderr.write(f"{failed} of {len(cases)} images failed, see above\n")
     return int(failed > 0)
-
-
-def _parser() -> argparse.ArgumentParser:
-    flags = parser(
-        "Predict an image, or all images of a folder, by published weights or a complete run.\n"
-        "Where a mask lies beside an image, the prediction is scored against it in scores.csv\n"
-        "beside the output.",
-        "python jobs/predict.py --task gm_segmentation --weights challenge \\\n"
-        "      --input IMG.nii.gz --output SEG.nii.gz",
-    )
-    add = flags.add_argument
-    start = flags.add_mutually_exclusive_group(required=True)
-    start.add_argument("--run", type=Path, metavar="DIR",
-        help="the folder of a complete run, results/<name>/<cell id>; its knobs hold")  # fmt: skip
-    start.add_argument("--weights", metavar="NAME", help="known weights, or a file; with --task")
-    add("--task", metavar="NAME", help=f"with --weights: {', '.join(MODELS)}")
-    add("--input", type=Path, required=True, metavar="PATH",
-        help="a .nii or .nii.gz image, or a folder of them")  # fmt: skip
-    add("--output", type=Path, required=True, metavar="PATH",
-        help="a mask file, or a folder if the input is one; what is there is replaced")  # fmt: skip
-    truth = flags.add_mutually_exclusive_group()
-    truth.add_argument("--reference", type=Path, metavar="MASK", help="to score one image against")
-    truth.add_argument("--mask-suffix", metavar="SUFFIX",
-        help="score against IMG_SUFFIX.nii.gz (default: the knob label_suffix, then its first "
-        "word: gmseg-manual, gmseg)")  # fmt: skip
-    add("--set", action="append", default=[], type=setting, metavar="KNOB=VALUE",
-        help="a knob of prediction, such as threshold, tta or crop; may be repeated")  # fmt: skip
-    return flags
-
-
-def _model(asked: argparse.Namespace) -> tuple[Any, Path]:
-    """The config, and a weights file or a complete run's folder."""
-    # Slow to import, so left until the command line is known to be right; the same below.
-    from spine_tasks.weights import KNOWN, find
-
-    knobs = no_repeats(asked.set, "--set")
-    if asked.run is None:
-        if asked.task is None:
-            raise ConfigError(f"--weights needs --task, one of: {', '.join(MODELS)}")
-        known = KNOWN.get(asked.weights)
-        if known is not None and known.job != asked.task:
-            fitting = [name for name, one in KNOWN.items() if one.job == asked.task]
-            raise ConfigError(
-                f"{asked.weights} cannot predict for {asked.task}; known weights that can: "
-                f"{', '.join(fitting) or 'none'}; others are a start for training, by "
-                "--set init=... --set weights=..."
-            )
-        config = make_config(asked.task, (known.fits if known else {}) | knobs)
-        file = find(asked.weights)
-        if (file.parent / "cell.json").exists():
-            raise ConfigError(
-                f"{file}: weights of a run, which were trained with the run's own knobs; "
-                f"give --run {file.parent} instead of --task and --weights"
-            )
-        return config, file
-    if asked.task is not None:
-        raise ConfigError("--task goes with --weights; a run knows its own task, leave it out")
-    run = Run(asked.run.resolve())
-    cell = run.cell()
-    if not run.complete:
-        raise RunError(
-            f"{run.folder} is not complete: it has no done.json; launch its grid again, and see "
-            "jobs/status.py, then predict"
-        )
-    return make_config(cell.job, knobs_of(cell.config) | knobs), run.folder
 
 
 def _cases(asked: argparse.Namespace, config: Any) -> list[Case]:
@@ -213,36 +137,22 @@ def _outputs(asked: argparse.Namespace, cases: Sequence[Case]) -> list[Path]:
             raise ConfigError(f"--output {output} is a file; name a folder, as --input is one")
         if output.resolve() == asked.input.resolve():
             raise ConfigError(f"--output {output} is the folder of the images; name another one")
-        folder, files = output, [output / f"{case.id}.nii.gz" for case in cases]
+        files = [output / f"{case.id}.nii.gz" for case in cases]
     else:
         if output.is_dir() or not output.name.endswith(ENDINGS):
             raise ConfigError(
                 f"--output {output} must name a .nii.gz or .nii file, as --input does"
             )
-        folder, files = output.parent, [output]
-    inputs = {file.resolve() for case in cases for file in (case.image, *case.masks.values())}
-    for file in files:
-        if file.resolve() in inputs:
-            raise ConfigError(f"--output {file} is an input too; name another file")
-    for place in (folder.resolve(), folder.resolve().parent):
-        if (place / "cell.json").exists():
-            raise ConfigError(
-                f"--output {output} lies in the run {place.name}, whose predictions and scores "
-                "stay as they are; name another folder"
-            )
+        files = [output]
+    inputs = [file for case in cases for file in (case.image, *case.masks.values())]
+    refuse_inputs_and_runs(output, files, inputs)
     return files
 
 
 def _predictor(config: Any, weights: Path) -> Callable[[Case, Path], None]:
     """What the task's module predicts a case with; loads its framework."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read by TensorFlow at its first import
-    try:
-        task = importlib.import_module(config.entry.partition(":")[0])
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"prediction needs {config.framework}, which this Python lacks ({error}); use the "
-            "Python that trains, or install the task's extra of setup.cfg"
-        ) from error
+    task = task_module(config.entry.partition(":")[0], config.framework)
     predictor: Callable[[Case, Path], None] = task.predictor(config, weights)
     return predictor
 

@@ -1,0 +1,129 @@
+"""Predict: images of one's own by published weights or complete runs, scored by references."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from spine_tasks.command import no_repeats, parser, run_command, setting
+from spine_tasks.configs import MODELS, knobs_of, make_config
+from spine_tasks.errors import ConfigError, RunError
+from spine_tasks.run import Run
+
+
+def main() -> None:
+    """The command line of jobs/predict.py."""
+    run_command(lambda: predict(_parser().parse_args()))
+
+
+def predict(asked: argparse.Namespace) -> int:
+    """Predict every image, score those with a reference; return the exit code.
+
+    The code is 1 when one of several images failed; it is named, and the others are predicted.
+
+    Raises
+    ------
+    SpineError
+        Arguments are wrong or files are missing, which is said before a framework is loaded; the
+        weights do not fit; or the only image failed.
+    """
+    knobs = no_repeats(asked.set, "--set")
+    if asked.run is None:
+        models = [_of_weights(asked, knobs)]
+    elif asked.task is not None:
+        raise ConfigError("--task goes with --weights; a run knows its own task, leave it out")
+    else:
+        models = [_of_run(folder, knobs) for folder in asked.run]
+    kinds = {config.predicts for config, _ in models}
+    if kinds == {"boxes"}:
+        from spine_tasks.predict.boxes import predict_boxes
+
+        return predict_boxes(asked, models)
+    if len(models) > 1:
+        raise ConfigError("several --run are for boxes, whose runs are fused; give one for masks")
+    if asked.score is not None:
+        raise ConfigError("--score is for boxes; for masks say --set threshold=...")
+    from spine_tasks.predict.masks import predict_masks
+
+    return predict_masks(asked, *models[0])
+
+
+def _parser() -> argparse.ArgumentParser:
+    flags = parser(
+        "Predict an image, or all images of a folder, by published weights or a complete run.\n"
+        "Masks: where a mask lies beside an image, the prediction is scored against it in\n"
+        "scores.csv beside the output. Boxes: the output folder gets boxes.json with all boxes,\n"
+        "images.json with the images and categories they are of, and drawn/ with pictures of the\n"
+        "sure ones.",
+        "python jobs/predict.py --task gm_segmentation --weights challenge \\\n"
+        "      --input IMG.nii.gz --output SEG.nii.gz\n"
+        "  python jobs/predict.py --run results/discs/CELL --input PICTURES --output BOXES",
+    )
+    add = flags.add_argument
+    start = flags.add_mutually_exclusive_group(required=True)
+    start.add_argument("--run", type=Path, action="append", metavar="DIR",
+        help="the folder of a complete run, results/<name>/<cell id>; its knobs hold; of boxes "
+        "several may be given, which are fused")  # fmt: skip
+    start.add_argument("--weights", metavar="NAME",
+        help="known weights, or a file; with --task; not for boxes")  # fmt: skip
+    add("--task", metavar="NAME", help=f"with --weights: {', '.join(MODELS)}")
+    add("--input", type=Path, required=True, metavar="PATH",
+        help="an image, or a folder of them: .nii or .nii.gz for masks; PNG, JPEG, TIFF, DICOM "
+        "and the like for boxes")  # fmt: skip
+    add("--output", type=Path, required=True, metavar="PATH",
+        help="a folder, or a mask file for one mask; what is there is replaced")  # fmt: skip
+    truth = flags.add_mutually_exclusive_group()
+    truth.add_argument("--reference", type=Path, metavar="FILE",
+        help="score against: a mask of the one image, or boxes of all images as COCO "
+        "json")  # fmt: skip
+    truth.add_argument("--mask-suffix", metavar="SUFFIX",
+        help="score against IMG_SUFFIX.nii.gz (default: the knob label_suffix, then its first "
+        "word: gmseg-manual, gmseg)")  # fmt: skip
+    add("--score", type=float, metavar="NUMBER",
+        help="boxes at least as sure are drawn and counted (default: the thresholds of each "
+        "category that the run's validation part chose)")  # fmt: skip
+    add("--set", action="append", default=[], type=setting, metavar="KNOB=VALUE",
+        help="a knob of prediction, such as threshold, tta, crop or merge_iou; may be "
+        "repeated")  # fmt: skip
+    return flags
+
+
+def _of_weights(asked: argparse.Namespace, knobs: dict[str, Any]) -> tuple[Any, Path]:
+    """The config of a task, and a file of weights that fit it."""
+    # Slow to import, so left until the command line is known to be right.
+    from spine_tasks.weights import KNOWN, find
+
+    if asked.task is None:
+        raise ConfigError(f"--weights needs --task, one of: {', '.join(MODELS)}")
+    known = KNOWN.get(asked.weights)
+    if known is not None and known.job != asked.task:
+        fitting = [name for name, one in KNOWN.items() if one.job == asked.task]
+        raise ConfigError(
+            f"{asked.weights} cannot predict for {asked.task}; known weights that can: "
+            f"{', '.join(fitting) or 'none'}; others are a start for training, by "
+            "--set init=... --set weights=..."
+        )
+    config = make_config(asked.task, (known.fits if known else {}) | knobs)
+    file = find(asked.weights)
+    if (file.parent / "cell.json").exists():
+        raise ConfigError(
+            f"{file}: weights of a run, which were trained with the run's own knobs; "
+            f"give --run {file.parent} instead of --task and --weights"
+        )
+    if config.predicts == "boxes":
+        raise ConfigError(
+            f"{file}: boxes are predicted by complete runs, which know their categories and "
+            "knobs; give --run instead of --task and --weights"
+        )
+    return config, file
+
+
+def _of_run(folder: Path, knobs: dict[str, Any]) -> tuple[Any, Path]:
+    """The config of a complete run, and its folder."""
+    run = Run(folder.resolve())
+    cell = run.cell()
+    if not run.complete:
+        raise RunError(
+            f"{run.folder} is not complete: it has no done.json; launch its grid again, and see "
+            "jobs/status.py, then predict"
+        )
+    return make_config(cell.job, knobs_of(cell.config) | knobs), run.folder
