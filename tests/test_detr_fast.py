@@ -303,18 +303,53 @@ def test_sampling_equals_a_naive_bilinear_sum():
     assert torch.allclose(sample(maps, points, weights), expected, atol=1e-5)
 
 
-def test_attention_looks_at_the_box_of_each_query_in_each_image_with_x_and_y_in_place():
-    attention = DeformableAttention(8, heads=2, maps=1)
+def test_attention_looks_around_the_box_of_each_query_in_each_image():
+    attention = DeformableAttention(8, heads=4, maps=1)
     torch.nn.init.eye_(attention.values.weight)
     torch.nn.init.eye_(attention.output.weight)
     memory = torch.zeros(2, 8, 16, 16)
     memory[0, :, 2:6, 8:16] = 1  # rows 2 to 5, columns 8 to 15 of the first image
-    inside, turned = [0.75, 0.25, 0.3, 0.1], [0.25, 0.75, 0.1, 0.3]
-    boxes = torch.tensor([[inside, turned], [inside, turned]])
-    seen = attention(torch.randn(2, 2, 8), boxes, [memory])
+    lying, elsewhere = [0.75, 0.25, 0.3, 0.1], [0.25, 0.75, 0.3, 0.1]
+    standing = [0.75, 0.25, 0.1, 0.3]  # at the same place, but higher than what is there
+    boxes = torch.tensor([[lying, elsewhere, standing]] * 2)
+    seen = attention(torch.randn(2, 3, 8), boxes, [memory])
     assert torch.allclose(seen[0, 0], torch.ones(8))
     assert not seen[0, 1].any()
+    assert seen[0, 2].amin() < 0.9
     assert not seen[1].any()
+
+
+def test_what_only_sees_padding_is_no_guess_and_tells_the_rest_nothing():
+    model = made().eval()
+    inside = [torch.ones(1, 8 // part, 8 // part, dtype=torch.bool) for part in (1, 2, 4)]
+    inside[0][:, :, 4:] = inside[1][:, :, 2:] = inside[2][:, :, 1:] = False
+    memory = [torch.randn(1, 32, *one.shape[1:]) for one in inside]
+    logits = model.dense(memory, inside).logits[0, :, 0]
+    outside = ~torch.cat([one.flatten() for one in inside])
+    assert torch.equal(logits == -20, outside)
+    changed = memory[2] + 5 * ~inside[2]
+    before, after = (model.encoder._attend(one, inside[2]) for one in (memory[2], changed))
+    assert torch.allclose(before[..., 0], after[..., 0])
+    channels = model.backbone.channels
+    maps = [
+        torch.randn(1, width, 8 // part, 8 // part)
+        for width, part in zip(channels, (1, 2, 4), strict=True)
+    ]
+    for one, here in zip(model.encoder(maps, inside), inside, strict=True):
+        assert torch.equal(one.any(1), here)
+
+
+def test_layers_mend_one_after_the_other_and_each_learns_from_its_own_error():
+    decoder = made().decoder
+    change = decoder.boxes[-1].bias
+    change.data = torch.tensor([0.3, -0.2, 0.1, 0.4])  # of logits; weights are 0 at first
+    start = torch.tensor([[[0.5, 0.4, 0.2, 0.1]]])
+    memory = [torch.randn(1, 32, 8 // part, 8 // part) for part in (1, 2, 4)]
+    _, (first, second) = decoder(torch.randn(1, 1, 32), start, memory)
+    assert torch.allclose(first, (start.logit() + change).sigmoid())
+    assert torch.allclose(second, (start.logit() + 2 * change).sigmoid())
+    (slope,) = torch.autograd.grad(second.sum(), change)
+    assert torch.allclose(slope, (second * (1 - second)).flatten())  # not twice that
 
 
 def test_places_differ_from_cell_to_cell_but_not_with_the_size_of_the_map():
