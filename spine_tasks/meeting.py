@@ -74,6 +74,11 @@ def together(cell: Cell, run: Run) -> Iterator[None]:
         raise
     except Exception as error:
         words = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        if isinstance(error, dist.DistStoreError) and not dist.is_initialized():
+            raise RunError(
+                f"{run.folder.name}: not all {total} ranks came within {PATIENCE}; log.txt may say "
+                "what became of them; launch with --retry-failed to try again"
+            ) from error
         if isinstance(error, RuntimeError) and _LOST.search(words):
             raise _heard(store, rank, words) from error
         if rank:  # let rank 0 know why this one is about to end
