@@ -85,7 +85,7 @@ def trained(config: Detection, folder: Path) -> nn.Module:
     model = build(config, len(categories_of(file)[0]))
     load_weights(file, model)
     if config.channels_last:  # as it was trained: another layout rounds otherwise
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)
     return model.eval()
 
 
