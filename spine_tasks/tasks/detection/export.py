@@ -70,11 +70,7 @@ class AllLevels(nn.Module):
 
 
 def export(
-    model: nn.Module,
-    config: Detection,
-    pictures: Sequence[Tensor],
-    about: dict[str, Any],
-    file: Path,
+    model: nn.Module, config: Detection, picture: Tensor, about: dict[str, Any], file: Path
 ) -> None:
     """Write a detector as a program, once it was loaded again and gave the same boxes.
 
