@@ -179,6 +179,7 @@ class DiscFasterRcnn(Detection):
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width
 
     # losses
+    rois: int = 512  # proposals of an image that the head learns from; fewer are faster
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"  # of the classes
     class_weights: tuple[float, ...] | None = None  # background first, then each category
 
@@ -203,7 +204,7 @@ class DiscFasterRcnn(Detection):
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
-        at_least(self, 1, "pyramid_channels", "head_features", "boxes")
+        at_least(self, 1, "pyramid_channels", "head_features", "rois", "boxes")
         fraction(self, "score", "nms_iou")
         for name in ("anchors_px", "anchor_ratios", "class_weights"):
             values = getattr(self, name)

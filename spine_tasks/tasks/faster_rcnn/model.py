@@ -215,14 +215,14 @@ def _box_heads(config: DiscFasterRcnn, categories: int) -> BoxHeads:
         FastRCNNPredictor(config.head_features, categories + 1),
         fg_iou_thresh=0.5,
         bg_iou_thresh=0.5,
-        batch_size_per_image=512,
+        batch_size_per_image=config.rois,
         positive_fraction=0.25,
         bbox_reg_weights=None,
         score_thresh=config.score,
         nms_thresh=config.nms_iou,
         detections_per_img=config.boxes,
     )
-    heads.fg_bg_sampler = Sampler(512, 0.25)
+    heads.fg_bg_sampler = Sampler(config.rois, 0.25)
     heads.loss = config.loss
     weights = None if config.class_weights is None else torch.tensor(config.class_weights)
     heads.register_buffer("class_weights", weights, persistent=False)  # the config has them
