@@ -40,7 +40,7 @@ def use_this_machine(threads: int, gpus: int, local_rank: int = 0) -> torch.devi
     torch.use_deterministic_algorithms(True, warn_only=there and gpus > 0)
     # Filling new memory, which that switches on too, finds reads of what was never written; it
     # costs a twelfth of a step.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if not (gpus and there):
         if gpus:
             log.info("no GPU here: on the CPU")
