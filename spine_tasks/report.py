@@ -11,6 +11,7 @@ from rich.table import Table
 
 from spine_tasks.experiment import Experiment
 from spine_tasks.metrics import METRICS
+from spine_tasks.set_scores import of_sets
 
 # Metrics printed and drawn; the files hold all. Those of one kind of prediction come together.
 SHOWN = ("DSC", "TPR", "PPV", "MSD", "HSD", "F1", "recall", "precision")
@@ -46,8 +47,9 @@ def show(
     console = terminal if terminal.is_terminal else Console(width=120)
     if experiment.grid.question:
         console.print(f"\n[bold]{escape(experiment.grid.question)}[/bold]")
+    of_persons = tables["cases"].drop(of_sets(tables["cases"]).index)
     console.print(
-        f"{complete} of {len(experiment.cells)} cells, {tables['cases']['person'].nunique()} "
+        f"{complete} of {len(experiment.cells)} cells, {of_persons['person'].nunique()} "
         "persons tested. n counts persons: their cases, slices and seeds are averaged first. "
         "↑ higher is better, ↓ lower; least p is the smallest that this n could give.\n"
     )

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from spine_tasks.cell import Cell
 from spine_tasks.data.cases import box_cases_of
 from spine_tasks.experiment import Experiment
-from spine_tasks.metrics.box_rates import counts_at
+from spine_tasks.metrics.box_rates import confusions, counts_at
 from spine_tasks.metrics.box_scores import ALL, NO_CHOICE, SET
 from spine_tasks.metrics.boxes import matched
+from spine_tasks.metrics.cord_grades import cord_grades
+from spine_tasks.metrics.cord_published import GRADES
 from spine_tasks.metrics.resampling import (
     ap50_replicates,
     f1_replicates,
@@ -26,7 +28,6 @@ from spine_tasks.predictions import load_boxes
 from spine_tasks.splits import load_split
 
 REPLICATES = 2000
-RESAMPLED = ("AP50", "F1_set")
 COLUMNS = ["label", "metric", "arm", "cells", "n_undefined", "mean", "sd", "low", "high"]
 COLUMNS += ["difference", "difference_low", "difference_high"]
 
@@ -57,10 +58,10 @@ def set_summary(
     DataFrame
         Columns `label, metric, arm, cells, n_undefined, mean, sd, low, high, difference,
         difference_low, difference_high`. `mean` and `sd` (n - 1) are over the cells (folds and
-        seeds) with a defined value, `n_undefined` counts the others. For AP50 and F1_set `low,
-        high` is the 95 % percentile interval over 2,000 resamples of the persons of each fold,
-        and `difference` that of the arm's and the baseline's means with its interval; other
-        metrics have NaN there.
+        seeds) with a defined value, `n_undefined` counts the others. For AP50, F1_set and the
+        agreement on grades of cervical stenosis `low, high` is the 95 % percentile interval over
+        2,000 resamples of the persons of each fold, and `difference` that of the arm's and the
+        baseline's means with its interval; other metrics have NaN there.
     """
     groups = of_sets(cases).groupby(["label", "metric", "arm"], sort=False)["value"]
     table = groups.agg(cells="size", defined="count", mean="mean", sd="std").reset_index()
@@ -105,11 +106,15 @@ def _of_cell(experiment: Experiment, cell: Cell) -> Replicates:
     matches = matched(cases, found, len(data.categories))
     scores = pd.read_csv(run.scores)
     chosen = scores[scores["metric"] == "threshold"].set_index("label")["value"]
-    counts = counts_at(matches, chosen.loc[list(data.categories)].fillna(NO_CHOICE).to_numpy())
+    thresholds = chosen.loc[list(data.categories)].fillna(NO_CHOICE).to_numpy()
+    counts = counts_at(matches, thresholds)
     replicates: Replicates = {}
     for label, name in [*enumerate(data.categories), (None, ALL)]:
         replicates[name, "AP50"] = ap50_replicates(matches, weights, label)
         replicates[name, "F1_set"] = f1_replicates(counts, weights, label)
+    if data.categories == GRADES:
+        tables = np.tensordot(weights, confusions(cases, found, thresholds), axes=1)
+        replicates |= {(ALL, name): values for name, values in cord_grades(tables).items()}
     return replicates
 
 

@@ -7,7 +7,6 @@ import numpy as np
 
 from spine_tasks.metrics.box_rates import ratio
 from spine_tasks.metrics.boxes import Floats
-from spine_tasks.metrics.resampling import interval_of
 
 REGIONS = {"central": (0, 2, 4), "side": (4, 6, 7)}  # first label, first severe one, end
 
@@ -69,23 +68,3 @@ def quadratic_kappa(tables: Floats) -> Floats:
     by_chance = tables.sum(axis=-1)[..., :, None] * tables.sum(axis=-2)[..., None, :]
     observed = (apart * tables).sum(axis=(-2, -1)) * tables.sum(axis=(-2, -1))
     return 1 - ratio(observed, (apart * by_chance).sum(axis=(-2, -1)))
-
-
-def cord_intervals(tables: Floats, weights: Floats) -> dict[str, tuple[float, float, float]]:
-    """Each of `cord_grades` with its 95 % interval over persons.
-
-    Parameters
-    ----------
-    tables
-        (images, 8, 8), one an image.
-    weights
-        (B, images) of `spine_tasks.metrics.resampling.person_weights`.
-
-    Returns
-    -------
-    dict of str to (float, float, float)
-        Value of all images, lower and upper end; NaN where undefined.
-    """
-    values = cord_grades(tables.sum(axis=0))
-    replicates = cord_grades(np.tensordot(weights, tables, axes=1))
-    return {name: (float(value), *interval_of(replicates[name])) for name, value in values.items()}
