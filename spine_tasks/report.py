@@ -15,7 +15,7 @@ from spine_tasks.set_scores import of_sets
 
 # Metrics printed and drawn; the files hold all. Those of one kind of prediction come together.
 SHOWN = ("DSC", "TPR", "PPV", "MSD", "HSD", "F1", "recall", "precision")
-SHOWN_OF_SETS = ("AP50", "AP", "AP75", "F1_set", "recall_set", "precision_set", "FROC")
+SHOWN_OF_SETS = ("AP50", "AP", "F1_set", "recall_set", "precision_set")
 MAIN = ("DSC", "F1")  # those that are put into words
 ALPHA = 0.05
 

@@ -1,10 +1,11 @@
 """Augmentation of one image and its boxes when it is drawn, by torchvision's transforms.
 
 `flip` mirrors left and right; `light` also turns, scales, shifts and lights a little.
-`multi_scale` is DETR's [1]_, with the long side in place of the short one. `hard` is that of the disc study [2]_, of which three things are left out as mistakes of
-labels: what a rotation turns in is black (there the mirrored image, whose discs had no boxes), the
-shape of the image stays (there squeezed to a square), and a turned box does not grow (there it
-became the bounds of its turned corners; a disc of 38 x 19 px grew by 77 % at 19 degrees).
+`multi_scale` is DETR's [1]_, with the long side in place of the short one. `hard` is that of the
+disc study [2]_, of which three things are left out as mistakes of labels: what a rotation turns in
+is black (there the mirrored image, whose discs had no boxes), the shape of the image stays (there
+squeezed to a square), and a turned box does not grow (there it became the bounds of its turned
+corners; a disc of 38 x 19 px grew by 77 % at 19 degrees).
 
 For the last, a box moves as the ellipse that fills it, which [3]_ finds best where the object's
 shape is not known; flips, crops and scales move its edges exactly.
