@@ -4,10 +4,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
 
 from spine_tasks.tasks.faster_rcnn.losses import box_losses, proposal_losses
+from spine_tasks.tasks.faster_rcnn.sampled import at_anchors
 
 Target = dict[str, Tensor]
 
@@ -15,22 +17,37 @@ Target = dict[str, Tensor]
 class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]  # torchvision has no types
     """The first stage: where something may be."""
 
-    def compute_loss(
+    def forward(
         self,
-        objectness: Tensor,
-        pred_bbox_deltas: Tensor,
-        labels: list[Tensor],
-        regression_targets: list[Tensor],
-    ) -> tuple[Tensor, Tensor]:
-        """Losses of sampled anchors; see `proposal_losses`."""
-        positive, negative = self.fg_bg_sampler(labels)
-        return proposal_losses(
-            objectness.flatten(),
-            pred_bbox_deltas,
-            torch.cat(labels),
-            torch.cat(regression_targets),
-            torch.cat(positive) | torch.cat(negative),
+        images: ImageList,
+        features: dict[str, Tensor],
+        targets: list[Target] | None = None,
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Proposals of each image, (N, 4) xyxy px, and in training the losses of sampled anchors.
+
+        The losses are those of `proposal_losses`.
+        """
+        if not self.training:
+            proposals, none = super().forward(images, features)
+            return proposals, none
+        maps = list(features.values())
+        with torch.no_grad():  # what the losses look at is computed again, with gradients
+            anchors = self.anchor_generator(images, maps)
+            outputs = self.head(maps)
+            of_levels = [one[0].numel() for one in outputs[0]]
+            objectness, deltas = concat_box_prediction_layers(*outputs)
+            boxes = self.box_coder.decode(deltas, anchors).view(len(anchors), -1, 4)
+            proposals, _ = self.filter_proposals(boxes, objectness, images.image_sizes, of_levels)
+            labels, wanted = self.assign_targets_to_anchors(anchors, targets)
+            positive, negative = self.fg_bg_sampler(labels)
+            chosen = torch.where(torch.cat(positive) | torch.cat(negative))[0]
+            best = self.box_coder.encode_single(
+                torch.cat(wanted)[chosen], torch.cat(anchors)[chosen]
+            )
+        losses = proposal_losses(
+            *at_anchors(self.head, maps, chosen), torch.cat(labels)[chosen], best
         )
+        return proposals, dict(zip(("objectness", "proposal_box"), losses, strict=True))
 
 
 class BoxHeads(RoIHeads):  # type: ignore[misc]

@@ -72,31 +72,27 @@ def _some(candidates: Tensor, number: int, generator: torch.Generator) -> Tensor
 
 
 def proposal_losses(
-    objectness: Tensor, deltas: Tensor, labels: Tensor, targets: Tensor, sampled: Tensor
+    objectness: Tensor, deltas: Tensor, labels: Tensor, targets: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the objectness, and smooth L1 of the deltas of positive anchors.
 
     Parameters
     ----------
     objectness
-        (N,), logits of the anchors of all images.
+        (N,), logits of the sampled anchors of all images.
     deltas, targets
         (N, 4), from anchor to box.
     labels
         (N,), 1 for an anchor with a box, 0 for one without.
-    sampled
-        (N,), bool: which anchors count.
 
     Returns
     -------
     tuple of Tensor
-        Both are sums over the sampled anchors, divided by their number.
+        Both are sums over the anchors, divided by their number.
     """
-    number = _mean_number(sampled.sum())
-    entropy = F.binary_cross_entropy_with_logits(
-        objectness[sampled].float(), labels[sampled], reduction="sum"
-    )
-    positive = sampled & (labels >= 1)
+    number = _mean_number(labels.new_tensor(len(labels)))
+    entropy = F.binary_cross_entropy_with_logits(objectness.float(), labels, reduction="sum")
+    positive = labels >= 1
     return entropy / number, _smooth_l1(deltas[positive], targets[positive]) / number
 
 

@@ -106,8 +106,8 @@ class FasterRcnn(GeneralizedRCNN):  # type: ignore[misc]  # torchvision has no t
             return {
                 "class": losses["class"],
                 "box": losses["box"],
-                "objectness": losses["loss_objectness"],
-                "proposal_box": losses["loss_rpn_box_reg"],
+                "objectness": losses["objectness"],
+                "proposal_box": losses["proposal_box"],
             }
         found: list[Target] = super().forward(images)
         return [one | {"labels": one["labels"] - 1} for one in found]
