@@ -1,4 +1,4 @@
-"""Predict images by published weights or by a complete run, and score them where masks are."""
+"""Predict images by published weights or complete runs, and score them where references are."""
 
 from spine_tasks.predict import main
 

@@ -1,5 +1,6 @@
 """A tiny Faster R-CNN trained by a real worker on the sagittal phantom, for tests."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -22,7 +23,7 @@ KNOBS = {
     "batch_size": 8,
     "threads": 1,
     "score": 0.01,  # after one epoch nothing is sure
-    "boxes": 10,
+    "boxes": 40,
 }
 DETR_KNOBS = {
     "backbone": "test_resnet",
@@ -57,9 +58,11 @@ def box_cell(folder, knobs=None, job="disc_faster_rcnn"):
     return Cell(job=job, config=config, split=split, split_sha256=digest, fold=0, seed=0)
 
 
-def trained_run(results, knobs=None):
-    """A complete and scored run."""
-    run = run_folder(results, box_cell(results, knobs))
+@functools.cache
+def trained_run(folder):
+    """A complete and scored run in a folder of the session, trained once; not to be changed."""
+    results = folder / "detector"
+    run = run_folder(results, box_cell(results))
     variables = worker_variables(run.cell()) | {"CUDA_VISIBLE_DEVICES": ""}
     worker = subprocess.run(
         [sys.executable, "-m", "spine_tasks.worker", run.folder],

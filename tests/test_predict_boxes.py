@@ -28,7 +28,7 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A complete run; its results folder has the phantom that it was trained on."""
-    return trained_run(tmp_path_factory.mktemp("results"))
+    return trained_run(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="module")

@@ -102,6 +102,8 @@ def export(
             f"torch.export cannot make a program of this detector ({type(error).__name__}: "
             f"{first}); predict by jobs/predict.py"
         ) from error
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # where whoever exports keeps their files
     notes = {ABOUT: json.dumps(about, indent=1), NOTE: _note(about)}
     written = io.BytesIO()  # else the temporary file's name, with that of the host, would be in it
     torch.export.save(program, written, extra_files=notes)
