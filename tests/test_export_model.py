@@ -49,9 +49,9 @@ def said(*words):
     """Exit code, stdout and stderr of the command, called in this process."""
     out, err = io.StringIO(), io.StringIO()
     sys.argv = ["export_model.py", *map(str, words)]
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        with pytest.raises(SystemExit) as end:
-            main()
+    redirected = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
+    with redirected[0], redirected[1], pytest.raises(SystemExit) as end:
+        main()
     return end.value.code, out.getvalue(), err.getvalue()
 
 
@@ -87,6 +87,16 @@ def program_file(run, picture, tmp_path_factory):
     return file
 
 
+@pytest.fixture(scope="module")
+def loaded(program_file):
+    return torch.export.load(program_file)
+
+
+@pytest.fixture(scope="module")
+def program(loaded):
+    return loaded.module()
+
+
 def check_same_boxes(program, model, config, pictures):
     """The program and the model find the same boxes; returns how many in each picture."""
     numbers = []
@@ -113,18 +123,16 @@ def test_the_program_of_a_detr_finds_the_same_boxes(tmp_path, variant):
     assert min(check_same_boxes(program, model, config, others)) > 0
 
 
-def test_the_program_of_a_run_finds_the_same_boxes_in_other_pictures(run, program_file):
+def test_the_program_of_a_run_finds_the_same_boxes_in_other_pictures(run, program):
     config = run.cell().config
     model = trained(config, run.folder)
-    program = torch.export.load(program_file).module()
     pictures = [*some_pictures(96, 72), torch.zeros(1, 96, 72, dtype=torch.uint8)]
     numbers = check_same_boxes(program, model, config, pictures)
     assert len(set(numbers)) > 1  # not the number that it was made with
 
 
-def test_pictures_of_another_size_are_refused(run, program_file):
+def test_pictures_of_another_size_are_refused(run, program):
     """Not answered with wrong boxes, as a traced network would."""
-    program = torch.export.load(program_file).module()
     with pytest.raises(AssertionError, match="Guard failed"):
         program(normalise(some_pictures(72, 96)[0], run.cell().config))
 
@@ -163,9 +171,11 @@ print(json.dumps([boxes.tolist(), labels.tolist(), scores.tolist(), about, notes
     assert "96 x 72" in note
 
 
-def test_neither_the_picture_nor_paths_of_the_host_are_in_the_file(run, picture, program_file):
+def test_neither_the_picture_nor_paths_of_the_host_are_in_the_file(
+    run, picture, loaded, program_file
+):
     config = run.cell().config
-    [[held], _] = torch.export.load(program_file).example_inputs
+    [[held], _] = loaded.example_inputs
     own = normalise(read_case(plain_case(picture, 1), config), config)
     assert held.shape == own.shape
     assert not torch.equal(held, own)
