@@ -147,7 +147,8 @@ def _check_boxes(
     for part, images in (("train", cases), ("val", validation)):
         numbers = Counter(int(label) for case in images for label in case.labels)
         of_each = {name: numbers[label] for label, name in enumerate(data.categories)}
-        log.info("%s: %d images, boxes %s", part, len(images), of_each)
+        empty = sum(not len(case.labels) for case in images)
+        log.info("%s: %d images, %d without a box, boxes %s", part, len(images), empty, of_each)
         if not numbers and (part == "train" or config.keep == "best"):
             raise DataError(
                 f"{data.folder}: no box of {', '.join(data.categories)} in the {part} part, so "
