@@ -159,9 +159,7 @@ def test_the_phantom_holds_the_subjects_of_all_splits(tmp_path):
 
 def test_a_sagittal_phantom_is_made_and_split_with_its_neighbours_named(tmp_path):
     folder = tmp_path / "spine"
-    done = prepare(
-        "phantom", "--kind", "sagittal", "--output", folder, "--split", "spine_phantom"
-    )
+    done = prepare("phantom", "--kind", "sagittal", "--output", folder, "--split", "spine_phantom")
     assert done.returncode == 0, done.stderr
     mine = tmp_path / "mine.csv"
     done = prepare("split", "--coco", folder, "--output", mine, "--folds", "3")

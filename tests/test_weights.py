@@ -170,7 +170,7 @@ def test_a_file_of_ones_own_is_taken_as_it_is(folders, tmp_path):
 
 @pytest.mark.parametrize("name", ["challange", "/nowhere/mine.hdf5", ""])
 def test_an_unknown_name_is_answered_with_the_known_ones(folders, name):
-    with pytest.raises(WeightsError, match="challenge, .*large"):
+    with pytest.raises(WeightsError, match=r"challenge, .*large"):
         weights.find(name)
 
 

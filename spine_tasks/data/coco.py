@@ -97,7 +97,7 @@ def _read(
     chosen = _chosen(folder, names, categories)
     label_of = {category: label for label, category in enumerate(chosen)}
     dropped: list[str] = []
-    cases = [_case(one, label_of, dropped) for one in listed]
+    cases = [to_case(one, label_of, dropped) for one in listed]
     if dropped:
         log.warning("%s: %d boxes left out, first %s", folder, len(dropped), dropped[0])
     return CocoData(
@@ -126,7 +126,7 @@ def _chosen(
     return {category: name for category, name in names.items() if name in categories}
 
 
-def _case(listed: Listed, label_of: dict[int, int], dropped: list[str]) -> BoxCase:
+def to_case(listed: Listed, label_of: dict[int, int], dropped: list[str]) -> BoxCase:
     """One image with its boxes; what is left out is added to `dropped`."""
     width, height = listed.values["width"], listed.values["height"]
     boxes, labels = [], []

@@ -171,7 +171,7 @@ def _check_fetched(folder: Path, images: Sequence[Path]) -> None:
 
 def _case_ids(folder: Path, images: Sequence[Path]) -> list[str]:
     """File names without ending; with their folders where two images share one."""
-    ids = [_stem(image) for image in images]
+    ids = [stem_of(image) for image in images]
     if len(set(ids)) < len(ids):
         folders = [image.parent.relative_to(folder).parts for image in images]
         ids = ["-".join((*parts, stem)) for parts, stem in zip(folders, ids, strict=True)]
@@ -179,7 +179,8 @@ def _case_ids(folder: Path, images: Sequence[Path]) -> list[str]:
     return ids
 
 
-def _stem(image: Path) -> str:
+def stem_of(image: Path) -> str:
+    """The file name of an image without its ending."""
     numbered = image.suffix[1:].isdigit()  # a DICOM file named by its UID, so without an ending
     return image.name if numbered else image.stem
 

@@ -61,7 +61,7 @@ def read_picture(file: Path) -> NDArray[np.float32]:
         asks to be turned for display (EXIF): nobody knows whether its boxes were drawn before or
         after; or is compressed in a way that needs a package which is not installed.
     """
-    if _is_dicom(file):
+    if is_dicom(file):
         from spine_tasks.data.dicom_pictures import read_dicom
 
         picture = read_dicom(file)
@@ -81,7 +81,7 @@ def picture_size(file: Path) -> tuple[int, int]:
     DataError
         The file is missing, a pointer or of an unknown kind.
     """
-    if _is_dicom(file):
+    if is_dicom(file):
         from spine_tasks.data.dicom_pictures import dicom_size
 
         return dicom_size(file)
@@ -132,7 +132,7 @@ def _opened(file: Path) -> "Iterator[Image]":
         raise DataError(f"{file}: damaged or cut off ({error}); fetch or copy it again") from error
 
 
-def _is_dicom(file: Path) -> bool:
+def is_dicom(file: Path) -> bool:
     """Whether a file that is there is DICOM, which has no common ending."""
     try:
         with file.open("rb") as stream:

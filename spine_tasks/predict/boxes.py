@@ -12,7 +12,7 @@ import numpy as np
 
 from spine_tasks.command import listed
 from spine_tasks.data.coco import BoxCase
-from spine_tasks.data.coco_files import _stem as stem
+from spine_tasks.data.coco_files import stem_of
 from spine_tasks.data.coco_json import read_annotations
 from spine_tasks.data.pictures import read_picture
 from spine_tasks.drawing import draw_boxes, save_drawing
@@ -51,7 +51,7 @@ class Output:
 
     def drawing(self, picture: Path) -> Path:
         """The sure boxes of a picture, drawn."""
-        return self.folder / "drawn" / f"{stem(picture)}.png"
+        return self.folder / "drawn" / f"{stem_of(picture)}.png"
 
 
 def predict_boxes(asked: argparse.Namespace, models: Sequence[tuple[Any, Path]]) -> int:

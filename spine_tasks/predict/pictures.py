@@ -8,10 +8,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from spine_tasks.command import listed
-from spine_tasks.data.coco import BoxCase, _case
-from spine_tasks.data.coco_files import SUBJECT_KEYS, Listed, _stem
+from spine_tasks.data.coco import BoxCase, to_case
+from spine_tasks.data.coco_files import SUBJECT_KEYS, Listed, stem_of
 from spine_tasks.data.coco_json import Raw, no_twins
-from spine_tasks.data.pictures import _is_dicom, picture_size
+from spine_tasks.data.pictures import is_dicom, picture_size
 from spine_tasks.errors import DataError
 
 # Of the formats that `spine_tasks.data.pictures` reads; DICOM is known by its content.
@@ -42,7 +42,7 @@ def find_pictures(place: Path) -> list[Path]:
         )
     if others := [entry.name for entry in entries if entry not in pictures]:
         sys.stderr.write(f"left out, as no pictures by their names: {listed(others)}\n")
-    no_twins(f"{place}: names of pictures without their ending", map(_stem, pictures))
+    no_twins(f"{place}: names of pictures without their ending", map(stem_of, pictures))
     return pictures
 
 
@@ -50,7 +50,7 @@ def _is_picture(entry: Path) -> bool:
     if entry.name.startswith(".") or entry.is_dir():
         return False
     # A broken link is named as a picture that failed, not left out.
-    return entry.suffix.lower() in ENDINGS or (entry.is_file() and _is_dicom(entry))
+    return entry.suffix.lower() in ENDINGS or (entry.is_file() and is_dicom(entry))
 
 
 def plain_case(picture: Path, number: int) -> BoxCase:
@@ -63,9 +63,9 @@ def plain_case(picture: Path, number: int) -> BoxCase:
     """
     width, height = picture_size(picture)
     return BoxCase(
-        id=_stem(picture),
+        id=stem_of(picture),
         image_id=number,
-        subject=_stem(picture),
+        subject=stem_of(picture),
         image=picture,
         width=width,
         height=height,
@@ -132,9 +132,9 @@ def _reference_case(
     dropped: list[str],
 ) -> BoxCase:
     marks = tuple(mark for mark in content["annotations"] if mark["image_id"] == values["id"])
-    subject = next((str(values[key]) for key in SUBJECT_KEYS if key in values), _stem(picture))
+    subject = next((str(values[key]) for key in SUBJECT_KEYS if key in values), stem_of(picture))
     listed_image = Listed(
-        id=_stem(picture),
+        id=stem_of(picture),
         image_id=values["id"],
         subject=subject,
         image=picture,
@@ -142,4 +142,4 @@ def _reference_case(
         values=values,
         marks=marks,
     )
-    return _case(listed_image, label_of, dropped)
+    return to_case(listed_image, label_of, dropped)
