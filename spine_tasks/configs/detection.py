@@ -123,7 +123,7 @@ class CordSignalDetr(Detection):
     encoder_layers: int = 6  # of the published variant
     decoder_layers: int = 6  # each refines the boxes of the one before
     dropout: float = 0.1  # share of units dropped in a training step
-    no_object_weight: float = 0.1  # of the class "no object" in the cross-entropy
+    no_object_weight: float = 0.1  # of "no object" in the cross-entropy of the published variant
     auxiliary: bool = True  # losses after every decoder layer
 
     # optimisation
