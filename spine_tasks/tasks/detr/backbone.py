@@ -129,7 +129,7 @@ class Fixed(FrozenBatchNorm2d):  # type: ignore[misc]  # torchvision has no type
 
 
 class Normalising(nn.Conv2d):
-    """A convolution and the frozen normalisation after it in one, which saves a pass over the map.
+    """A convolution and the frozen normalisation after it in one, which saves passes over the map.
 
     Both keep the names of their tensors.
     """
@@ -155,10 +155,13 @@ class Normalising(nn.Conv2d):
         (norm,) = self.after
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
         shift = norm.bias - norm.running_mean * scale
-        weight = self.weight * scale.reshape(-1, 1, 1, 1)
-        return F.conv2d(
-            features, weight, shift, self.stride, self.padding, self.dilation, self.groups
-        )
+        shape = (self.stride, self.padding, self.dilation, self.groups)
+        places = features[:, 0].numel() // (self.stride[0] * self.stride[1])
+        if self.weight[0].numel() < places:  # less of the weights than of the map is to be scaled
+            return F.conv2d(features, self.weight * scale.reshape(-1, 1, 1, 1), shift, *shape)
+        found = F.conv2d(features, self.weight, None, *shape)
+        scale, shift = (one.to(found.dtype).reshape(-1, 1, 1) for one in (scale, shift))
+        return torch.addcmul(shift, found, scale)
 
 
 def _join(network: nn.Module) -> None:
