@@ -155,7 +155,7 @@ class Normalising(nn.Conv2d):
         (norm,) = self.after
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
         shift = norm.bias - norm.running_mean * scale
-        shape = (self.stride, self.padding, self.dilation, self.groups)
+        shape: Any = (self.stride, self.padding, self.dilation, self.groups)
         places = features[:, 0].numel() // (self.stride[0] * self.stride[1])
         if self.weight[0].numel() < places:  # less of the weights than of the map is to be scaled
             return F.conv2d(features, self.weight * scale.reshape(-1, 1, 1, 1), shift, *shape)
