@@ -35,7 +35,7 @@ class Task:
 
 
 # timm's smallest network
-DETECTION = {"backbone": "test_resnet", "image_px": 64, "epochs": 4, "batch_size": 8, "threads": 1}
+DETECTION = {"backbone": "test_resnet", "image_px": 64, "epochs": 3, "batch_size": 16, "threads": 1}
 DETR = {"hidden": 32, "feedforward": 32, "encoder_layers": 1, "decoder_layers": 1, "queries": 30}
 PYRAMID = {"pyramid_channels": 16, "head_features": 32, "anchors_px": [4, 8, 16, 32, 64]}
 TASKS = {

@@ -5,7 +5,6 @@ import os
 import signal
 from datetime import timedelta
 
-import numpy as np
 import pytest
 from making import cell, run_folder
 from rank_processes import on_ranks
@@ -17,20 +16,23 @@ from spine_tasks.run import Run
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra `detection`)")
 
-from tiny_torch import (  # noqa: E402 (after the check for PyTorch)
+from rank_gradients import (  # noqa: E402 (after the check for PyTorch)
+    IN_PARTS,
+    NETWORKS,
+    check_same,
+    gradients,
+    gradients_here,
+)
+from tiny_torch import (  # noqa: E402
     PLAN,
     STEPS,
     batches,
-    network,
     same,
     trained,
     without_times,
 )
 
 from spine_tasks import meeting, ranks  # noqa: E402
-from spine_tasks.configs import make_config  # noqa: E402
-from spine_tasks.loop_torch import Learner  # noqa: E402
-from spine_tasks.tasks.detection.networks import build  # noqa: E402
 
 OFTEN = dataclasses.replace(PLAN, checkpoint_s=0.0)
 
@@ -94,66 +96,6 @@ def test_one_process_alone_exchanges_nothing(run):
 # Gradients
 
 
-DETR = {
-    "backbone": "test_resnet",  # timm's smallest
-    "init": "backbone",  # so that the batch norms are frozen; nothing is loaded here
-    "hidden": 32,
-    "feedforward": 32,
-    "encoder_layers": 1,
-    "decoder_layers": 2,
-    "queries": 6,
-    "dropout": 0.0,
-}
-DISCS = {
-    "backbone": "test_resnet",
-    "init": "backbone",
-    "pyramid_channels": 16,
-    "head_features": 32,
-    "anchors_px": (8, 16, 32, 64, 96),
-    "class_weights": (1.0, 2.0, 5.0),
-}
-NETWORKS = {"cord_signal_detr": DETR, "disc_faster_rcnn": DISCS}
-BOXES = [
-    [(10, 10, 40, 30, 0), (5, 40, 30, 60, 1), (30, 30, 50, 64, 1)],
-    [(0, 0, 64, 64, 1)],
-    [],
-    [(30, 20, 60, 28, 0)],
-]
-
-
-def detection_batch():
-    """Four images of one size, so that padding is the same however they are dealt out."""
-    images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    tables = [torch.tensor(rows, dtype=torch.float32).reshape(-1, 5) for rows in BOXES]
-    targets = [{"boxes": table[:, :4], "labels": table[:, 4].long()} for table in tables]
-    return list(images), targets
-
-
-def gradients_here():
-    """Of one step of each network on this rank's share of its batch, and the losses of all."""
-    share = slice(ranks.rank() * 4 // ranks.count(), (ranks.rank() + 1) * 4 // ranks.count())
-    images, targets = detection_batch()
-    made = {}
-    for job, knobs in NETWORKS.items():
-        torch.manual_seed(0)
-        made[job] = build(make_config(job, knobs), 2), [(images[share], targets[share])]
-    [(x, y)] = next(batches(0, 0))
-    plain = network(normalised=False, dropout=0.0)
-    made["in two parts"] = plain, list(zip(x.chunk(2), y.chunk(2), strict=True))
-    found = {}
-    for name, (model, batch) in made.items():
-        learner = Learner(model, torch.optim.SGD(model.parameters(), lr=1.0), PLAN)
-        _, terms = ranks.agree(False, learner.step(batch, 0, 0))
-        trainable = {key: value for key, value in model.named_parameters() if value.requires_grad}
-        found[name] = {key: value.grad.numpy() for key, value in trainable.items()}, terms
-    return found
-
-
-def gradients(folder):
-    with meeting.together(cell(), Run(folder)):
-        return gradients_here()
-
-
 @pytest.fixture(scope="module")
 def both_gradients(tmp_path_factory):
     torch.set_num_threads(1)
@@ -161,15 +103,11 @@ def both_gradients(tmp_path_factory):
     return gradients_here(), on_ranks(gradients, run.folder)
 
 
-@pytest.mark.parametrize("name", [*NETWORKS, "in two parts"])
+@pytest.mark.parametrize("name", [*NETWORKS, IN_PARTS])
 def test_two_ranks_have_the_gradient_of_one_with_the_whole_batch(both_gradients, name):
     alone, (first, second) = both_gradients
-    gradient, terms = alone[name]
-    assert max(abs(value).max() for value in gradient.values()) > 0.01
-    for key, value in gradient.items():
-        np.testing.assert_allclose(first[name][0][key], value, rtol=1e-5, atol=1e-5, err_msg=key)
-        np.testing.assert_array_equal(first[name][0][key], second[name][0][key])
-    assert first[name][1] == pytest.approx(terms, rel=1e-4)
+    check_same(alone[name], first[name])
+    check_same(alone[name], second[name])
 
 
 # Training
