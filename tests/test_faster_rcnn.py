@@ -383,7 +383,7 @@ def test_the_config_s_loss_and_weights_are_used():
         losses_of(made(replace(SMALL, **knobs)), images, FOUR_TARGETS)
         for knobs in ({}, {"loss": "focal"}, {"class_weights": (0.1, 1.0, 1.0)})
     )
-    assert len({float(one["class"]) for one in (plain, focal, weighted)}) == 3
+    assert len({one["class"].item() for one in (plain, focal, weighted)}) == 3
     assert plain["box"] == focal["box"] == weighted["box"]
 
 
