@@ -2,12 +2,18 @@
 
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from making import SMALL, command, environment, small_data
 from toy_task import ENTRY
+
+# PyTorch's compiler and TensorFlow each bring an LLVM, and the process crashes where TensorFlow's
+# is loaded first. A worker loads one framework alone; here both are in one process.
+with suppress(ImportError):
+    import triton  # noqa: F401
 
 
 def pytest_sessionfinish(session):
