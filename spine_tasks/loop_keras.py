@@ -90,13 +90,15 @@ def fit(
     signature = batches(progress.epoch, progress.step).element_spec
     step = _training_step(model, optimizer, loss, signature, plan.xla)
     last_save = time.monotonic()
+    unsaved = False
 
     def save() -> None:
         checkpoints.save(run.checkpoint, _arrays(model, optimizer, best_weights), asdict(progress))
 
     def stop_if_requested() -> None:
         if run.stop_requested:
-            save()
+            if unsaved:  # else a new file would look like progress
+                save()
             raise Interrupted(f"stopped in epoch {progress.epoch}, step {progress.step}")
 
     while not progress.finished:
@@ -111,10 +113,11 @@ def fit(
                 )
             progress.losses.append(value)
             progress.step += 1
+            unsaved = True
             progress.seconds = time.monotonic() - started
             if time.monotonic() - last_save > plan.checkpoint_s:
                 save()
-                last_save = time.monotonic()
+                last_save, unsaved = time.monotonic(), False
         score = validate()
         if score > progress.best + plan.min_delta:
             progress.best, progress.best_epoch = score, progress.epoch
@@ -135,8 +138,10 @@ def fit(
             [],
             0.0,
         )
+        unsaved = True
         progress.finished = progress.epoch >= plan.epochs or waited >= plan.patience
-    save()
+        if progress.finished:
+            save()
     if plan.keep_best:
         _assign(model.variables, best_weights)
 

@@ -118,6 +118,23 @@ def test_a_finished_run_is_not_trained_again(tmp_path, never_stopped):
     assert Run(tmp_path).history() == before
 
 
+def test_an_attempt_that_makes_no_step_writes_no_checkpoint(tmp_path, never_stopped):
+    # A new file would look like progress, and an attempt that dies at once be made again for ever.
+    with pytest.raises(Interrupted):
+        trained(StopsAfter(tmp_path, 0))
+    assert Run(tmp_path).saved_ns() is None
+    with pytest.raises(Interrupted):
+        trained(StopsAfter(tmp_path, 2))
+    saved = Run(tmp_path).saved_ns()
+    with pytest.raises(Interrupted):
+        trained(StopsAfter(tmp_path, 0))
+    assert Run(tmp_path).saved_ns() == saved
+    assert same(trained(Run(tmp_path)), never_stopped[0])
+    saved = Run(tmp_path).saved_ns()
+    trained(Run(tmp_path))
+    assert Run(tmp_path).saved_ns() == saved
+
+
 def test_training_stops_when_patience_is_over(tmp_path):
     plan = dataclasses.replace(PLAN, epochs=20, patience=2, min_delta=0.1)
     run = Run(tmp_path)
