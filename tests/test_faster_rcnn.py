@@ -188,7 +188,7 @@ def test_it_learns_to_find_and_tell_two_squares():
     image[:, 8:24, 8:24], image[:, 36:56, 30:50] = 1, -1
     wanted = target((8, 8, 24, 24, 0), (30, 36, 50, 56, 1))
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
-    for _ in range(45):
+    for _ in range(70):  # of eight seeds, all had found both by then
         optimizer.zero_grad()
         sum(model([image], [wanted]).values()).backward()
         optimizer.step()

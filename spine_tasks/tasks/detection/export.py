@@ -1,12 +1,11 @@
 """A trained detector as one file that runs without this project: a program of torch.export.
 
 It is made for images of one size. Faster R-CNN has as many boxes as it finds, for which
-torchvision's code asks Python: here parts of it that give the same boxes take their place. A
-traced TorchScript would give wrong boxes in images of another size, without a word; this program
-refuses them.
+torchvision's suppression of neighbours asks Python: here one that gives the same boxes takes its
+place. A traced TorchScript would give wrong boxes in images of another size, without a word; this
+program refuses them.
 """
 
-import copy
 import io
 import json
 from collections.abc import Iterator, Sequence
@@ -17,13 +16,12 @@ from typing import Any
 import torch
 import torchvision.ops.boxes
 from torch import Tensor, nn
-from torchvision.ops import MultiScaleRoIAlign, nms, roi_align
+from torchvision.ops import nms
 
 from spine_tasks.configs import Detection
 from spine_tasks.errors import RunError
 from spine_tasks.files import replacing
 from spine_tasks.tasks.detection.inputs import WINDOW, normalise
-from spine_tasks.tasks.faster_rcnn.model import FasterRcnn
 
 ABOUT, NOTE = "about.json", "README.md"  # in the file, beside the program
 FAR_PX = 1e6  # more than any image's side
@@ -41,32 +39,6 @@ class Single(nn.Module):
         """Boxes (N, 4) xyxy px, labels (N,) and scores (N,) of an image (C, H, W)."""
         [found] = self.detector([image])
         return found["boxes"], found["labels"], found["scores"]
-
-
-class AllLevels(nn.Module):
-    """MultiScaleRoIAlign that pools every box from every level and keeps the right one.
-
-    The original sorts boxes by level, so the number of each decides what is computed.
-    """
-
-    def __init__(self, pool: MultiScaleRoIAlign) -> None:
-        super().__init__()
-        self.pool = pool
-
-    def forward(
-        self, maps: dict[str, Tensor], boxes: list[Tensor], _shapes: list[tuple[int, int]]
-    ) -> Tensor:
-        """Features (N, C, P, P) of the boxes (N, 4) of one image."""
-        levels = self.pool.map_levels(boxes)[:, None, None, None]
-        [own] = boxes
-        of_image = torch.cat([torch.zeros_like(own[:, :1]), own], 1)
-        size, samples = self.pool.output_size, self.pool.sampling_ratio
-        scales = zip(self.pool.featmap_names, self.pool.scales, strict=True)
-        pooled = [
-            torch.where(levels == at, roi_align(maps[name], of_image, size, scale, samples), 0.0)
-            for at, (name, scale) in enumerate(scales)
-        ]
-        return torch.stack(pooled).sum(0)
 
 
 def export(
@@ -94,8 +66,8 @@ def export(
     single = Single(model.eval())
     about = about | _how(config, images[0])
     try:
-        with torch.no_grad(), _exportable(single) as exportable:
-            program = torch.export.export(exportable, (images[0],), strict=False)
+        with torch.no_grad(), _traceable_nms():
+            program = torch.export.export(single, (images[0],), strict=False)
     except Exception as error:  # torch has no class of its own for: this network cannot be
         first = next(iter(str(error).strip().splitlines()), "")
         raise RunError(
@@ -119,18 +91,12 @@ def _made_up(picture: Tensor) -> list[Tensor]:
 
 
 @contextmanager
-def _exportable(single: Single) -> Iterator[nn.Module]:
-    """The detector in a form that torch.export can follow."""
-    if not isinstance(single.detector, FasterRcnn):
-        yield single
-        return
-    changed = copy.deepcopy(single)
-    heads: Any = changed.detector.roi_heads
-    heads.box_roi_pool = AllLevels(heads.box_roi_pool)
+def _traceable_nms() -> Iterator[None]:
+    """Let torchvision suppress boxes without a look at how many there are."""
     original = torchvision.ops.boxes.batched_nms
     torchvision.ops.boxes.batched_nms = _nms_by_label
     try:
-        yield changed
+        yield
     finally:
         torchvision.ops.boxes.batched_nms = original
 

@@ -16,8 +16,6 @@ from torchvision.models.detection.faster_rcnn import (
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RPNHead
-from torchvision.ops import MultiScaleRoIAlign
-from torchvision.ops.poolers import initLevelMapper
 
 from spine_tasks.configs.detection import DiscFasterRcnn
 from spine_tasks.errors import ConfigError, DataError
@@ -28,9 +26,8 @@ from spine_tasks.tasks.faster_rcnn.heads import (
     answers_in_float32,
 )
 from spine_tasks.tasks.faster_rcnn.losses import Sampler
-from spine_tasks.tasks.faster_rcnn.pyramid import BODY_STRIDES, STRIDES, Pyramid
-
-POOLED = 7  # edge of the feature map of one box
+from spine_tasks.tasks.faster_rcnn.pooling import EDGE, BoxPool
+from spine_tasks.tasks.faster_rcnn.pyramid import STRIDES, Pyramid
 
 
 class Padding(nn.Module):
@@ -198,19 +195,14 @@ def _proposal_network(config: DiscFasterRcnn) -> ProposalNetwork:
 
 def _box_heads(config: DiscFasterRcnn, categories: int) -> BoxHeads:
     channels = config.pyramid_channels
-    pool = MultiScaleRoIAlign(["0", "1", "2", "3"], POOLED, 2)  # not from the last level
-    # Else it guesses them from the first batch's images and keeps the guess, which no checkpoint
-    # holds; and guesses wrong for images much smaller than their padding.
-    pool.scales = [1 / stride for stride in BODY_STRIDES]
-    pool.map_levels = initLevelMapper(2, 5)  # binary logarithms of the first and the last stride
     if config.version == "v2":
         head: nn.Module = FastRCNNConvFCHead(
-            (channels, POOLED, POOLED), [channels] * 4, [config.head_features], nn.BatchNorm2d
+            (channels, EDGE, EDGE), [channels] * 4, [config.head_features], nn.BatchNorm2d
         )
     else:
-        head = TwoMLPHead(channels * POOLED**2, config.head_features)
+        head = TwoMLPHead(channels * EDGE**2, config.head_features)
     heads = BoxHeads(
-        pool,
+        BoxPool(),
         head,
         FastRCNNPredictor(config.head_features, categories + 1),
         fg_iou_thresh=0.5,

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.detection.rpn import RPNHead
 
+from spine_tasks.tasks.faster_rcnn.rows import rows_of
+
 
 def at_anchors(head: RPNHead, maps: Sequence[Tensor], chosen: Tensor) -> tuple[Tensor, Tensor]:
     """What a head answers at some anchors, as if it had seen the whole maps.
@@ -59,19 +61,16 @@ def _surroundings(maps: Sequence[Tensor], places: Tensor, reach: int) -> tuple[T
     tuple of Tensor
         (N, C, 2 * reach + 1, 2 * reach + 1) and bool (N, 2 * reach + 1, 2 * reach + 1).
     """
-    heights, widths = places.new_tensor([one.shape[-2:] for one in maps]).unbind(1)
-    ends = (heights * widths).cumsum(0)
-    starts = ends - heights * widths
-    total = sum(one.shape[-2] * one.shape[-1] for one in maps)  # of an image
-    level = torch.bucketize(places % total, ends, right=True)
-    height, width = (edges[level, None, None] for edges in (heights, widths))
-    first = (places - places % total + starts[level])[:, None, None]  # of the map it is in
-    place = (places % total - starts[level])[:, None, None]
+    rows = rows_of(maps)
+    image, place = places // rows.places, places % rows.places
+    level = torch.searchsorted(rows.starts, place, right=True) - 1
+    height, width = (edges[level, None, None] for edges in (rows.heights, rows.widths))
+    place = (place - rows.starts[level])[:, None, None]
     steps = torch.arange(-reach, reach + 1, device=places.device)
-    row, column = place // width + steps[:, None], place % width + steps
-    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    near = first + torch.minimum(row.clamp(min=0), height - 1) * width
-    near = near + torch.minimum(column.clamp(min=0), width - 1)
-    features = torch.cat([one.flatten(2) for one in maps], 2).transpose(1, 2).flatten(0, 1)
-    squares = features.index_select(0, near.flatten()).reshape(*near.shape, features.shape[1])
+    line, column = place // width + steps[:, None], place % width + steps
+    inside = (line >= 0) & (line < height) & (column >= 0) & (column < width)
+    near = torch.where(inside, line * width + column, place)
+    near = near + (image * rows.places + rows.starts[level])[:, None, None]
+    squares = rows.features.index_select(0, near.flatten())
+    squares = squares.reshape(*near.shape, squares.shape[1])
     return squares.permute(0, 3, 1, 2) * inside[:, None], inside
