@@ -59,15 +59,15 @@ def main() -> None:
     """Measure and print."""
     flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     flags.add_argument("--only", choices=CONFIGS, help="one detector; default: both")
-    flags.add_argument("--runs", type=int, default=7, help="of each measure; default: %(default)s")
+    flags.add_argument("--runs", type=int, default=5, help="of each measure; default: %(default)s")
     flags.add_argument("--knobs", type=json.loads, default={}, help="of our configs, as JSON")
     flags.add_argument("--loaders", type=int, help="processes; default: 0, on a GPU 4")
-    flags.add_argument("--subjects", type=int, help="two pictures each; default: 4, on a GPU 64")
+    flags.add_argument("--subjects", type=int, help="two pictures each; default: 2, on a GPU 64")
     asked = flags.parse_args()
     gpu = torch.cuda.is_available()
     knobs = ALWAYS | (ON_GPU if gpu else ON_CPU) | asked.knobs
     loaders = asked.loaders if asked.loaders is not None else 4 * gpu
-    subjects = asked.subjects or (64 if gpu else 4)
+    subjects = asked.subjects or (64 if gpu else 2)
     packages = ("torch", "torchvision", "transformers", "timm")
     versions = [f"{name} {metadata.version(name)}" for name in packages if util.find_spec(name)]
     say(f"{_machine()}; Python {platform.python_version()}, {', '.join(versions)}")
