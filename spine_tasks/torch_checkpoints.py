@@ -6,31 +6,29 @@ what is before.
 """
 
 import hashlib
-import logging
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from spine_tasks.errors import RunError
-from spine_tasks.files import replacing, sha256
-
-log = logging.getLogger(__name__)
+from spine_tasks.checkpoints import last_whole, replace_last
+from spine_tasks.files import sha256
 
 SEAL = 64  # bytes at the end: the digest in hex, which readers of zip archives pass over
 CHUNK = 1 << 20
+SPOILT = (OSError, EOFError, ValueError, RuntimeError, pickle.UnpicklingError)
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
     """Replace the checkpoint in `folder`; tensors, numbers, text, lists and dictionaries of it."""
-    last, previous = folder / "last.pt", folder / "previous.pt"
-    with replacing(last) as partial:
-        torch.save(state, partial)
-        with partial.open("ab") as end:
-            end.write(sha256(partial).encode())
-        if last.exists():
-            last.replace(previous)
+
+    def write(file: Path) -> None:
+        torch.save(state, file)
+        with file.open("ab") as end:
+            end.write(sha256(file).encode())
+
+    replace_last(folder, ".pt", write)
 
 
 def load(folder: Path) -> dict[str, Any] | None:
@@ -41,25 +39,13 @@ def load(folder: Path) -> dict[str, Any] | None:
     RunError
         There are checkpoints and none can be read: training is never silently begun anew.
     """
-    files = [file for file in (folder / "last.pt", folder / "previous.pt") if file.exists()]
-    problems = []
-    for file in files:
-        try:
-            _check_seal(file)
-            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-        except (OSError, EOFError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
-            log.warning("%s cannot be read (%s); trying the checkpoint before it", file, error)
-            problems.append(f"{file}: {str(error).splitlines()[0]}")
-            continue
-        if problems:  # else the next save would put the spoilt file in the place of this one
-            files[0].replace(folder / "spoilt.pt")
+
+    def read(file: Path) -> dict[str, Any]:
+        _check_seal(file)
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         return state
-    if problems:
-        raise RunError(
-            f"no checkpoint can be read: {'; '.join(problems)}; "
-            f"delete the folder {folder} to train this cell from its start"
-        )
-    return None
+
+    return last_whole(folder, ".pt", read, SPOILT)
 
 
 def _check_seal(file: Path) -> None:

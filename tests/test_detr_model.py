@@ -15,8 +15,8 @@ from torchvision.models import resnet18, resnet34  # noqa: E402
 
 from spine_tasks.configs.detection import CordSignalDetr  # noqa: E402
 from spine_tasks.errors import ConfigError, WeightsError  # noqa: E402
+from spine_tasks.tasks.backbone import Backbone  # noqa: E402
 from spine_tasks.tasks.backbone_weights import load_backbone  # noqa: E402
-from spine_tasks.tasks.detr.backbone import Backbone  # noqa: E402
 from spine_tasks.tasks.detr.model import build, pad  # noqa: E402
 from spine_tasks.tasks.detr.position import sine  # noqa: E402
 from spine_tasks.tasks.detr.start import load_start  # noqa: E402

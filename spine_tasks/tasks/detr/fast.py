@@ -11,7 +11,7 @@ from torchvision.ops import box_convert, clip_boxes_to_image
 from spine_tasks import ranks
 from spine_tasks.configs.detection import CordSignalDetr
 from spine_tasks.errors import ConfigError, DataError
-from spine_tasks.tasks.detr.backbone import Backbone
+from spine_tasks.tasks.backbone import Backbone
 from spine_tasks.tasks.detr.fast_decoder import Decoder
 from spine_tasks.tasks.detr.fast_encoder import Encoder
 from spine_tasks.tasks.detr.fast_losses import losses, match

@@ -10,7 +10,7 @@ from torchvision.ops import box_convert
 
 from spine_tasks.configs.detection import CordSignalDetr
 from spine_tasks.errors import ConfigError
-from spine_tasks.tasks.detr.backbone import Backbone
+from spine_tasks.tasks.backbone import Backbone
 from spine_tasks.tasks.detr.criterion import losses
 from spine_tasks.tasks.detr.matcher import collect
 from spine_tasks.tasks.detr.position import sine

@@ -8,7 +8,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from spine_tasks.configs.detection import DiscFasterRcnn
 from spine_tasks.errors import ConfigError
-from spine_tasks.tasks.detr.backbone import Backbone
+from spine_tasks.tasks.backbone import Backbone
 
 BODY_STRIDES = (4, 8, 16, 32)  # px, of the backbone's maps
 STRIDES = (*BODY_STRIDES, 64)  # of the pyramid's levels; the last is every other point of the map
