@@ -13,7 +13,7 @@ from spine_tasks import ranks
 from spine_tasks.configs import Detection
 from spine_tasks.data.coco import read_coco
 from spine_tasks.loop_torch import Learner, Plan
-from spine_tasks.tasks.detection.batches import Batches
+from spine_tasks.tasks.detection.batches import batches_of
 from spine_tasks.tasks.detection.networks import build
 from spine_tasks.tasks.detection.train import optimizer
 from spine_tasks.torch_machine import use_this_machine
@@ -64,7 +64,7 @@ def ours(setting: Setting) -> tuple[nn.Module, Runs]:
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     model.to(device, memory_format=layout)
     learner = Learner(model, optimizer(model, config), _plan(config))
-    batches = Batches(data.cases, config, 0, setting.loaders)
+    batches = batches_of(data.cases, config, 0, setting.loaders)
     batch = in_memory(config, len(data.categories))
     steps, epochs = count(), count()
 

@@ -23,7 +23,7 @@ from spine_tasks.metrics.resampling import ap50_replicates
 from spine_tasks.predictions import Detections, save_boxes
 from spine_tasks.run import Run
 from spine_tasks.schedules import factor
-from spine_tasks.tasks.detection.batches import Batches
+from spine_tasks.tasks.detection.batches import batches_of
 from spine_tasks.tasks.detection.inputs import normalise, read_case, to_original
 from spine_tasks.tasks.detection.merging import merge_duplicates
 from spine_tasks.tasks.detection.networks import build, load_start
@@ -63,7 +63,7 @@ def _train(cell: Cell, run: Run, device: torch.device) -> None:
         return 0.0 if math.isnan(score) else float(score)
 
     workers = max(0, cell.resources.cpus - config.threads)
-    batches = Batches(cases, config, cell.seed, workers, ranks.rank(), ranks.count())
+    batches = batches_of(cases, config, cell.seed, workers, ranks.rank(), ranks.count())
     judged = fit(run, model, optimizer(model, config), batches, validate, _plan(cell, len(batches)))
     if ranks.rank() == 0:
         save_weights(run.folder / WEIGHTS_FILE, judged, data)

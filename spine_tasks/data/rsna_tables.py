@@ -1,0 +1,185 @@
+"""The tables of the RSNA 2024 challenge on lumbar spines, as Kaggle ships them.
+
+`train.csv` has a row a study and a column a condition and level; `train_label_coordinates.csv`
+says where each was graded; images are `train_images/<study>/<series>/<instance>.dcm`. In place of
+`train`, a folder without grades may say `test`.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from spine_tasks.data.grade_cases import GradeCase, GradeData
+from spine_tasks.data.grade_notes import Notes, near
+from spine_tasks.errors import DataError
+from spine_tasks.metrics.rsna import CONDITIONS, GRADES
+
+LEVELS = ("L1/L2", "L2/L3", "L3/L4", "L4/L5", "L5/S1")
+SIDED = tuple(
+    (condition, side)
+    for condition in CONDITIONS
+    for side in (("",) if condition.startswith("spinal") else ("left", "right"))
+)
+COORDINATES = ("study_id", "series_id", "instance_number", "condition", "level", "x", "y")
+
+Place = tuple[str, str, str]  # condition without side, side, level
+
+
+def is_rsna(folder: Path) -> bool:
+    """Whether a folder holds the challenge's tables."""
+    return any((folder / f"{part}_label_coordinates.csv").exists() for part in ("train", "test"))
+
+
+def row_id(study: str, condition: str, side: str, level: str) -> str:
+    """The challenge's name of a row, of which a study has 25.
+
+    Examples
+    --------
+    >>> row_id("100206310", "subarticular_stenosis", "left", "L4/L5")
+    '100206310_left_subarticular_stenosis_l4_l5'
+    """
+    sided = f"{side}_{condition}" if side else condition
+    return f"{study}_{sided}_{level.lower().replace('/', '_')}"
+
+
+def read_rsna(folder: Path) -> GradeData:
+    """Read the tables; pictures are not opened.
+
+    A place without a grade stays as one to be graded, a grade without a place is left out; both
+    are counted in the log.
+
+    Raises
+    ------
+    DataError
+        A table is missing, or lacks a column; a name of a condition, level or grade is unknown; a
+        study has no folder, series or instance that a place is said to be in; a place is there
+        twice.
+    """
+    part = "train" if (folder / "train_label_coordinates.csv").exists() else "test"
+    places_file = folder / f"{part}_label_coordinates.csv"
+    grades_file = folder / f"{part}.csv"
+    table = _read(places_file, COORDINATES)
+    tables = (places_file, grades_file) if grades_file.exists() else (places_file,)
+    grades = _grades(grades_file) if grades_file.exists() else {}
+    notes, cases = Notes(folder), {}
+    for number, values in enumerate(table.itertuples(index=False, name=None), start=2):
+        where = f"{places_file}, line {number}"
+        row = dict(zip(table.columns, values, strict=True))
+        case = _case(folder / f"{part}_images", row, where, grades)
+        if case.id in cases:
+            raise DataError(f"{where}: a second place of {case.id}; keep one")
+        cases[case.id] = case
+        if None in case.grades.values():
+            notes.add("places without a grade, which are only predicted", case.id)
+    for (study, *place), _ in grades.items():
+        if row_id(study, *place) not in cases:
+            notes.add("grades left out, since their place is not known", row_id(study, *place))
+    notes.tell()
+    ordered = tuple(cases[name] for name in sorted(cases))
+    return GradeData(folder, ordered, dict.fromkeys(CONDITIONS, GRADES), LEVELS, tables)
+
+
+def _case(
+    images: Path, row: Mapping[str, str], where: str, grades: Mapping[tuple[str, ...], int]
+) -> GradeCase:
+    study, condition, side, level = (
+        row["study_id"],
+        *place_of(row["condition"], row["level"], where),
+    )
+    series = _files(images / study / row["series_id"])
+    name = f"{row['instance_number']}.dcm"
+    index = next((at for at, file in enumerate(series) if file.name == name), None)
+    if index is None:
+        raise DataError(
+            f"{where}: no {images / study / row['series_id'] / name}; fetch the images, or remove "
+            "the line"
+        )
+    try:
+        x, y = float(row["x"]), float(row["y"])
+    except ValueError as error:
+        raise DataError(f"{where}: x and y must be px, got {row['x']!r}, {row['y']!r}") from error
+    grade = grades.get((study, condition, side, level))
+    return GradeCase(
+        id=row_id(study, condition, side, level),
+        subject=study,
+        study=study,
+        level=level,
+        series=series,
+        index=index,
+        x=x,
+        y=y,
+        side=side,
+        grades={condition: grade},
+    )
+
+
+def place_of(condition: str, level: str, where: str) -> Place:
+    """Condition, side and level by any of their spellings.
+
+    Examples
+    --------
+    >>> place_of("Left Neural Foraminal Narrowing", "L4/L5", "")
+    ('neural_foraminal_narrowing', 'left', 'L4/L5')
+    >>> place_of("spinal_canal_stenosis", "l5_s1", "")
+    ('spinal_canal_stenosis', '', 'L5/S1')
+
+    Raises
+    ------
+    DataError
+        One is unknown; the message has the nearest ones.
+    """
+    name = re.sub(r"[\s_]+", "_", condition.strip().lower())
+    known = {f"{side}_{one}" if side else one: (one, side) for one, side in SIDED}
+    if name not in known:
+        raise DataError(f"{where}: no condition {condition!r}{near(name, known)}")
+    spelt = re.sub(r"[\s_/-]+", "/", level.strip().upper())
+    if spelt not in LEVELS:
+        raise DataError(f"{where}: no level {level!r}{near(spelt, LEVELS)}")
+    return *known[name], spelt
+
+
+def _grades(file: Path) -> dict[tuple[str, ...], int]:
+    """(study, condition, side, level) -> grade, of the cells that are not empty."""
+    table = _read(file, ("study_id",))
+    names = {
+        f"{side}_{condition}_{level}".strip("_").lower().replace("/", "_"): (condition, side, level)
+        for condition, side in SIDED
+        for level in LEVELS
+    }
+    if unknown := [name for name in table.columns if name != "study_id" and name not in names]:
+        raise DataError(f"{file}: no condition and level {unknown[0]!r}{near(unknown[0], names)}")
+    if twice := table["study_id"][table["study_id"].duplicated()].tolist():
+        raise DataError(f"{file}: study {twice[0]} has two rows; keep one")
+    grades: dict[tuple[str, ...], int] = {}
+    for values in table.itertuples(index=False, name=None):
+        row = dict(zip(table.columns, values, strict=True))
+        for name, place in names.items():
+            if grade := row.get(name, ""):
+                if grade not in GRADES:
+                    raise DataError(
+                        f"{file}: study {row['study_id']}, {name}: no grade {grade!r}; grades are "
+                        f"{', '.join(GRADES)}, or empty"
+                    )
+                grades[row["study_id"], *place] = GRADES.index(grade)
+    return grades
+
+
+def _read(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """A table with all as text; empty where nothing is."""
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: no table ({error})") from error
+    if missing := [name for name in columns if name not in table.columns]:
+        raise DataError(f"{file}: no column {missing[0]!r}; it has {', '.join(table.columns)}")
+    return table
+
+
+@cache
+def _files(series: Path) -> tuple[Path, ...]:
+    """The slices of a series, by the number of the instance."""
+    files = [file for file in series.glob("*.dcm") if file.stem.isdigit()]
+    return tuple(sorted(files, key=lambda file: int(file.stem)))
