@@ -26,7 +26,7 @@ Probabilities = dict[tuple[str, str], NDArray[np.float64]]  # (case, condition) 
 def save_grades(
     file: Path,
     cases: Iterable[GradeCase],
-    found: Mapping[tuple[str, str], Sequence[float]],
+    found: Probabilities,
     conditions: Mapping[str, Sequence[str]],
 ) -> None:
     """Write the probabilities of the grades of some places.

@@ -14,12 +14,14 @@ from nibabel.affines import voxel_sizes
 from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
-from spine_tasks.data.cases import box_cases_of, cases_of, target
+from spine_tasks.data.cases import box_cases_of, cases_of, grade_cases_of, target
 from spine_tasks.data.coco import BoxCase
 from spine_tasks.data.nifti import load_image, load_mask
 from spine_tasks.errors import RunError
 from spine_tasks.files import read_json, sha256, write_json, write_text
+from spine_tasks.grade_predictions import load_grades
 from spine_tasks.metrics.box_scores import score_boxes
+from spine_tasks.metrics.grade_scores import Places, grades_known, places_of, score_grades
 from spine_tasks.metrics.mask_scores import score_masks
 from spine_tasks.predictions import Detections, load_boxes
 from spine_tasks.run import Run
@@ -118,12 +120,28 @@ def _box_rows(run: Run) -> Iterator[Row]:
         yield person_of.get(subject, subject), subject, case, "", *row
 
 
+def _grade_rows(run: Run) -> Iterator[Row]:
+    cell, digests, results = run.cell(), _predictions_sha256(run), run.folder.parent
+    person_of = load_split(cell.split).person_of
+
+    def part(name: str) -> dict[str, Places]:
+        cases, data = grade_cases_of(cell, name, results)
+        file = _checked(run.predictions / f"{name}.csv", digests)
+        return places_of(cases, load_grades(file, cases, data.conditions), data.conditions)
+
+    train, data = grade_cases_of(cell, "train", results)
+    known = grades_known(train, data.conditions)
+    rows = score_grades(part("test"), part("val"), known, data.conditions, data.levels)
+    for subject, case, *row in rows:
+        yield person_of.get(subject, subject), subject, case, "", *row
+
+
 def _no_rows(_run: Run) -> Iterator[Row]:
     return iter(())
 
 
 # `predicts` of a config -> rows of scores.csv
-ROWS = {"masks": _mask_rows, "boxes": _box_rows, "nothing": _no_rows}
+ROWS = {"masks": _mask_rows, "boxes": _box_rows, "grades": _grade_rows, "nothing": _no_rows}
 
 
 def _checked(predicted: Path, digests: dict[str, str]) -> Path:

@@ -15,9 +15,10 @@ from making import environment, run_folder
 
 from spine_tasks.cell import Cell, Resources
 from spine_tasks.configs import make_config
-from spine_tasks.data.cases import box_cases_of, cases_of
+from spine_tasks.data.cases import box_cases_of, cases_of, grade_cases_of
 from spine_tasks.data.nifti import load_image
 from spine_tasks.environment import worker_variables
+from spine_tasks.grade_predictions import load_grades
 from spine_tasks.predictions import load_boxes
 from spine_tasks.splits import load_split
 
@@ -61,6 +62,11 @@ TASKS = {
         DETECTION | DETR | {"variant": "fast", "schedule": "one_cycle", "ema": 0.9},
     ),
     "faster_rcnn": Task("disc_faster_rcnn", DETECTION | PYRAMID | {"score": 0.001}),
+    "grading": Task(
+        "stenosis_grading",
+        {"backbone": "test_resnet", "image_px": 32, "epochs": 3, "threads": 1}
+        | {"across": "gru", "mixup": 0.4, "test_views": 2, "ema": 0.9, "loss": "ordinal"},
+    ),
 }
 EPOCH_1 = '"epoch": 1'
 
@@ -130,7 +136,9 @@ def undisturbed(request, tmp_path_factory):
 
 def test_every_test_case_is_predicted_in_its_own_geometry(undisturbed):
     _, run = undisturbed
-    check = {"masks": check_masks, "boxes": check_boxes}[run.cell().config.predicts]
+    check = {"masks": check_masks, "boxes": check_boxes, "grades": check_grades}[
+        run.cell().config.predicts
+    ]
     check(run)
 
 
@@ -157,6 +165,15 @@ def check_boxes(run):
             assert (one.boxes <= [case.width + 1e-5, case.height + 1e-5] * 2).all()
         edge = max(one.boxes.max() for one in found)
         assert edge > run.cell().config.image_px  # the pictures' pixels, not the network's
+
+
+def check_grades(run):
+    assert {file.name for file in run.predictions.iterdir()} == {"test.csv", "val.csv"}
+    for part, studies in {"test": 12, "val": 6}.items():
+        cases, data = grade_cases_of(run.cell(), part, run.folder.parent)
+        assert len(cases) == 25 * studies
+        found = load_grades(run.predictions / f"{part}.csv", cases, data.conditions)
+        assert len({tuple(p) for p in found.values()}) > 20 * studies  # each from its own image
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 75)])

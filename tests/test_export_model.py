@@ -28,7 +28,7 @@ from spine_tasks.tasks.detection import export as exporting
 from spine_tasks.tasks.detection.inputs import normalise, read_case
 from spine_tasks.tasks.detection.networks import build
 from spine_tasks.tasks.detection.predict import trained
-from spine_tasks.tasks.detection.weights_file import WEIGHTS_FILE
+from spine_tasks.tasks.weights_file import WEIGHTS_FILE
 
 torch.set_num_threads(1)
 

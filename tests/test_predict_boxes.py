@@ -238,13 +238,14 @@ def other_categories(run, folder):
 def test_weights_of_another_network_are_refused(tmp_path, run, pictures, predict):
     code, _, err = predict(pictures, tmp_path / "out", "--set", "head_features=8")
     assert code == 2
-    assert "not the weights of this detector" in err
+    assert "not the weights of this network" in err
 
 
 def test_a_detr_predicts_too(tmp_path, run, phantom, pictures, predict):
     """Its class head is set by hand to find nothing but signal changes, all with one score."""
     from spine_tasks.tasks.detection.networks import build
-    from spine_tasks.tasks.detection.weights_file import WEIGHTS_FILE, save_weights
+    from spine_tasks.tasks.detection.weights_file import save_weights
+    from spine_tasks.tasks.weights_file import WEIGHTS_FILE
 
     own = run_folder(tmp_path / "detr", box_cell(tmp_path, job="cord_signal_detr"))
     torch.manual_seed(0)

@@ -16,16 +16,25 @@ from typing import Any, Literal
 from spine_tasks.configs.detection import CordSignalDetr, Detection, DiscFasterRcnn
 from spine_tasks.configs.drill import Drill
 from spine_tasks.configs.gm import GmSegmentation
+from spine_tasks.configs.grading import StenosisGrading
 from spine_tasks.errors import ConfigError
 
-__all__ = ["CordSignalDetr", "Detection", "DiscFasterRcnn", "Drill", "GmSegmentation"]
+__all__ = [
+    "CordSignalDetr",
+    "Detection",
+    "DiscFasterRcnn",
+    "Drill",
+    "GmSegmentation",
+    "StenosisGrading",
+]
 
-Config = GmSegmentation | CordSignalDetr | DiscFasterRcnn | Drill
+Config = GmSegmentation | CordSignalDetr | DiscFasterRcnn | StenosisGrading | Drill
 
 TASKS: dict[str, type[Config]] = {
     "gm_segmentation": GmSegmentation,
     "cord_signal_detr": CordSignalDetr,
     "disc_faster_rcnn": DiscFasterRcnn,
+    "stenosis_grading": StenosisGrading,
     "drill": Drill,
 }
 MODELS = sorted(job for job, config in TASKS.items() if config.predicts != "nothing")

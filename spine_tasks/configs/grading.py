@@ -44,7 +44,7 @@ class StenosisGrading:
 
     # start
     weights: str | None = None  # known name or file; None = those that fit the backbone, if known
-    init: Literal["none", "backbone"] = "none"
+    init: Literal["none", "backbone"] = "none"  # what of the network is loaded from them
 
     # network
     backbone: str = "tf_efficientnetv2_m"  # any classifier of timm
@@ -58,7 +58,7 @@ class StenosisGrading:
     dropout: float = 0.1  # in the head
 
     # loss
-    loss: Literal["cross_entropy", "focal", "ordinal"] = "cross_entropy"
+    loss: Literal["cross_entropy", "focal", "ordinal"] = "cross_entropy"  # of the grades
     class_weights: Literal["none", "balanced", "severity"] = "balanced"  # severity: 1, 2, 4 ..
     mixup: float | None = None  # parameter of its beta distribution
 
@@ -67,20 +67,19 @@ class StenosisGrading:
     batch_size: int = 32  # places a step; with `across`, studies
     learning_rate: float = 1e-4  # one_cycle: its peak
     layer_decay: float | None = None  # factor of the rate from a block to the one before it
-    weight_decay: float = 0.01
-    schedule: Literal["constant", "step", "one_cycle"] = "one_cycle"
+    weight_decay: float = 0.01  # decoupled
+    schedule: Literal["constant", "step", "one_cycle"] = "one_cycle"  # of the learning rate
     lr_drop: int = 20  # schedule=step: epoch from which the rate is a tenth
-    clip_norm: float | None = 1.0
+    clip_norm: float | None = 1.0  # of the gradient; None = not clipped
     patience: int = 1000  # epochs without a better validation score before stopping
-    min_delta: float = 0.0
-    keep: Literal["best", "last"] = "best"
+    min_delta: float = 0.0  # validation score that counts as better
+    keep: Literal["best", "last"] = "best"  # whose epoch's weights predict
     ema: float | None = None  # decay a step of the averaged weights that predict; None = none
 
     # machine: these change the last bits of every number, so they belong to the cell
-    threads: int = 2
-    precision: Literal["float32", "bfloat16"] = "float32"
-    compile: bool = False
-    cache: bool = True  # maps of frozen blocks are computed once a view; same numbers to 1e-5
+    threads: int = 2  # CPU threads of one attempt
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the network's forward pass
+    compile: bool = False  # torch.compile the network
 
     @property
     def start(self) -> str | None:

@@ -6,6 +6,8 @@ from pathlib import Path
 from spine_tasks.cell import Cell
 from spine_tasks.data.bids import Case, find_cases
 from spine_tasks.data.coco import BoxCase, CocoData, read_coco
+from spine_tasks.data.grade_cases import GradeCase, GradeData
+from spine_tasks.data.grades import read_grades
 from spine_tasks.data.staged import staged
 from spine_tasks.errors import DataError
 from spine_tasks.grid import PHANTOM
@@ -62,12 +64,50 @@ def box_cases_of(cell: Cell, part: str, results: Path) -> tuple[list[BoxCase], C
         return list(other.cases), other
     subjects = load_split(cell.split).part(cell.fold, part)
     cases = data.of_subjects(subjects)
-    if absent := sorted(set(subjects) - {case.subject for case in cases}):
+    _check_subjects(cell, part, subjects, {case.subject for case in cases}, data.folder)
+    return cases, data
+
+
+def grade_cases_of(cell: Cell, part: str, results: Path) -> tuple[list[GradeCase], GradeData]:
+    """The places of one part of a cell's split with their grades, and the data they are of.
+
+    Parameters
+    ----------
+    cell
+        With the knobs `data`, `test_data` and `conditions`.
+    part
+        `train`, `val` or `test`; all places of `test_data` are the test part, where it is given.
+    results
+        The experiment's folder, where made-up data is kept.
+
+    Raises
+    ------
+    SplitError, DataError
+        The split is wrong or does not fit the data, or the two data sets do not fit each other.
+    """
+    data = read_grades(_folder(cell, results), cell.config.conditions)
+    if part == "test" and cell.config.test_data is not None:
+        other = read_grades(staged(Path(cell.config.test_data)), tuple(data.conditions))
+        if (other.conditions, other.levels) != (data.conditions, data.levels):
+            raise DataError(
+                f"{other.folder} has {other.conditions} at {other.levels}, but {data.folder} has "
+                f"{data.conditions} at {data.levels}; give them the same grades and levels"
+            )
+        return list(other.cases), other
+    subjects = load_split(cell.split).part(cell.fold, part)
+    cases = data.of_subjects(subjects)
+    _check_subjects(cell, part, subjects, {case.subject for case in cases}, data.folder)
+    return cases, data
+
+
+def _check_subjects(
+    cell: Cell, part: str, subjects: Sequence[str], found: set[str], folder: Path
+) -> None:
+    if absent := sorted(set(subjects) - found):
         raise DataError(
-            f"{data.folder}: no image of {len(absent)} of the {len(subjects)} subjects that "
+            f"{folder}: nothing of {len(absent)} of the {len(subjects)} subjects that "
             f"{cell.split} has in {part}, such as {absent[0]}; correct the split, or fetch the data"
         )
-    return cases, data
 
 
 def files_of(cell: Cell, results: Path) -> dict[tuple[str, str], Path]:
@@ -115,8 +155,19 @@ def _box_files(cell: Cell, results: Path) -> dict[tuple[str, str], Path]:
     return found
 
 
+def _grade_files(cell: Cell, results: Path) -> dict[tuple[str, str], Path]:
+    found: dict[tuple[str, str], Path] = {}
+    for part in PARTS:
+        cases, data = grade_cases_of(cell, part, results)
+        other = "test_" if data.folder != _folder(cell, results) else ""
+        # All slices of a series: which are neighbours of a place follows from their positions.
+        found |= {(f"{other}image", str(file)): file for case in cases for file in case.series}
+        found |= {(f"{other}table", file.name): file for file in data.tables}
+    return found
+
+
 # `reads` of a config -> the files of one of its cells
-READS = {"bids": _mask_files, "coco": _box_files, "nothing": _no_files}
+READS = {"bids": _mask_files, "coco": _box_files, "grades": _grade_files, "nothing": _no_files}
 
 
 def _folder(cell: Cell, results: Path) -> Path:
@@ -140,4 +191,14 @@ def _sagittal(folder: Path, subjects: Sequence[str]) -> Path:
     return ensure(folder, subjects)
 
 
-PHANTOMS = {"bids": _axial, "coco": _sagittal}  # `reads` of a config -> what makes such data up
+def _lumbar(folder: Path, subjects: Sequence[str]) -> Path:
+    from spine_tasks.data.phantom_lumbar import ensure
+
+    return ensure(folder, subjects)
+
+
+PHANTOMS = {
+    "bids": _axial,
+    "coco": _sagittal,
+    "grades": _lumbar,
+}  # `reads` of a config -> what makes such data up

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,38 @@ def dicom_size(file: Path) -> tuple[int, int]:
     """
     with _read(file, stop_before_pixels=True) as found:
         return int(found.Columns), int(found.Rows)
+
+
+class Geometry(NamedTuple):
+    """Where a slice lies, as far as its file says."""
+
+    spacing_mm: tuple[float, float] | None  # from row to row, from column to column
+    position_mm: NDArray[np.float64] | None  # (3,) of the middle of the first pixel
+    normal: NDArray[np.float64] | None  # (3,) direction across the slice
+
+
+def slice_geometry(file: Path) -> Geometry:
+    """Where a slice lies, without reading its pixels.
+
+    Raises
+    ------
+    DataError
+        It is damaged, or says something that cannot be.
+    """
+    with _read(file, stop_before_pixels=True) as found:
+        spacing, position = found.get("PixelSpacing"), found.get("ImagePositionPatient")
+        directions = found.get("ImageOrientationPatient")
+        if spacing is not None and min(map(float, spacing)) <= 0:
+            raise DataError(f"{file}: PixelSpacing {list(spacing)}; it must be above 0 mm")
+        normal = None
+        if directions is not None:
+            right, down = np.array(directions, float).reshape(2, 3)
+            normal = np.cross(right, down)
+        return Geometry(
+            None if spacing is None else (float(spacing[0]), float(spacing[1])),
+            None if position is None else np.array(position, float),
+            normal,
+        )
 
 
 @contextmanager

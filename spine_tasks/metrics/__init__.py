@@ -17,11 +17,11 @@ from typing import Literal
 class Metric:
     """How to read the values of one metric; NaN stands outside the range: undefined."""
 
-    unit: str  # "mm", "px" or "boxes"; empty for a fraction
+    unit: str  # "mm", "px", "boxes" or "places"; empty for a number without
     minimum: float
     maximum: float
     higher_is_better: bool | None  # None: neither end is
-    scope: Literal["volume", "slice", "image", "set"]  # one of masks or boxes, or all images
+    scope: Literal["volume", "slice", "image", "place", "set"]  # one of them, or a set of them
     what: str  # one line, with the case in which the value is NaN
 
 
@@ -134,4 +134,82 @@ _BOXES_PUBLISHED = {
     }.items()
 }
 
+_PLACE = {
+    "right": replace(
+        _fraction("whether a place is given its grade, 1 or 0; never NaN"), scope="place"
+    ),
+    "log_loss_place": Metric(
+        "",
+        0.0,
+        math.inf,
+        higher_is_better=False,
+        scope="place",
+        what="minus the logarithm of the true grade's probability, at most 34.5; never NaN",
+    ),
+}
+
+
+def _loss_of_set(what: str) -> Metric:
+    return Metric("", 0.0, math.inf, higher_is_better=False, scope="set", what=what)
+
+
+_GRADED = {
+    **{
+        name: _of_set(what, minimum)
+        for name, minimum, what in (
+            ("accuracy", 0.0, "share of places that are given their grade; NaN without one"),
+            ("accuracy_majority", 0.0, "accuracy of the training part's most frequent grade"),
+            ("balanced_accuracy", 0.0, "mean recall over grades; NaN if one is absent"),
+            ("precision_macro", 0.0, "mean precision over grades; NaN if one is never given"),
+            ("F1_macro", 0.0, "mean F1 over grades; NaN if one is neither given nor true"),
+            (
+                "AUROC",
+                0.0,
+                "of the second of two grades, else mean over grades, each against the"
+                " rest; NaN if one is absent",
+            ),
+            (
+                "kappa",
+                -1.0,
+                "quadratic weighted kappa of the most probable grade; NaN if all are of one grade",
+            ),
+            (
+                "kappa_mean_grade",
+                -1.0,
+                "quadratic weighted kappa of the rounded mean grade; NaN as kappa",
+            ),
+            ("precision_grade", 0.0, "share of places given the grade that have it; NaN without"),
+            ("recall_grade", 0.0, "share of places with the grade that are given it; NaN without"),
+            ("F1_grade", 0.0, "harmonic mean of both; NaN if the grade is neither given nor true"),
+            ("AUROC_grade", 0.0, "of the grade against the rest; NaN if either is absent"),
+        )
+    },
+    **{
+        name: _loss_of_set(what)
+        for name, what in {
+            "log_loss": "mean of minus the logarithm of the true grade's probability; NaN without"
+            " a place",
+            "log_loss_prior": "log loss of the training part's shares of the grades",
+            "log_loss_tempered": "log loss by the temperature of the validation part; NaN without",
+            "log_loss_weighted": "log loss weighted 1, 2, 4 by true grade, as the RSNA challenge",
+            "any_severe_spinal": "log loss of a severe canal anywhere in a study, as the RSNA"
+            " challenge",
+            "rsna": "mean of the RSNA challenge's four terms",
+        }.items()
+    },
+    "ECE": replace(_of_set("expected calibration error, 15 bins"), higher_is_better=False),
+    "ECE_tempered": replace(
+        _of_set("the same by the temperature of the validation part; NaN without"),
+        higher_is_better=False,
+    ),
+    "temperature": Metric(
+        "", 0.05, 20.0, None, "set", "by the validation part; above 1: it was too sure; NaN without"
+    ),
+    # One for each grade.
+    "graded_as_<label>": Metric(
+        "places", 0.0, math.inf, None, "set", "how many of the label were given this; never NaN"
+    ),
+}
+
 METRICS = _VOLUME | _SLICE | _PUBLISHED | _IMAGE | _SET | _GRADES | _BOXES_PUBLISHED
+METRICS |= _PLACE | _GRADED

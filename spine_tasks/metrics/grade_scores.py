@@ -45,6 +45,17 @@ def places_of(
     return places
 
 
+def grades_known(
+    cases: Sequence[GradeCase], conditions: Mapping[str, Sequence[str]]
+) -> dict[str, Integers]:
+    """The grades of some cases by condition, those that are known."""
+    known = {name: [case.grades.get(name) for case in cases] for name in conditions}
+    return {
+        name: np.array([one for one in grades if one is not None], np.int64)
+        for name, grades in known.items()
+    }
+
+
 def score_grades(
     test: Mapping[str, Places],
     val: Mapping[str, Places],

@@ -15,7 +15,8 @@ from spine_tasks.tasks.detection.inputs import read_case
 from spine_tasks.tasks.detection.merging import fuse, merge_duplicates
 from spine_tasks.tasks.detection.networks import build
 from spine_tasks.tasks.detection.train import detect
-from spine_tasks.tasks.detection.weights_file import WEIGHTS_FILE, categories_of, load_weights
+from spine_tasks.tasks.detection.weights_file import categories_of
+from spine_tasks.tasks.weights_file import WEIGHTS_FILE, load_network
 from spine_tasks.torch_machine import use_this_machine
 
 
@@ -83,7 +84,7 @@ def trained(config: Detection, folder: Path) -> nn.Module:
     """
     file = _weights(folder)
     model = build(config, len(categories_of(file)[0]))
-    load_weights(file, model)
+    load_network(file, model)
     if config.channels_last:  # as it was trained: another layout rounds otherwise
         model.to(memory_format=torch.channels_last)
     return model.eval()

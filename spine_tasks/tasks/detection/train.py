@@ -27,7 +27,8 @@ from spine_tasks.tasks.detection.batches import batches_of
 from spine_tasks.tasks.detection.inputs import normalise, read_case, to_original
 from spine_tasks.tasks.detection.merging import merge_duplicates
 from spine_tasks.tasks.detection.networks import build, load_start
-from spine_tasks.tasks.detection.weights_file import WEIGHTS_FILE, save_weights
+from spine_tasks.tasks.detection.weights_file import save_weights
+from spine_tasks.tasks.weights_file import WEIGHTS_FILE
 from spine_tasks.torch_machine import use_this_machine
 from spine_tasks.weights import find
 

@@ -1,0 +1,1 @@
+"""Grading of levels from crops of images (PyTorch)."""

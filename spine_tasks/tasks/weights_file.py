@@ -1,0 +1,56 @@
+"""The weights file of a trained network: safetensors, with what its outputs mean."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from spine_tasks.errors import WeightsError
+from spine_tasks.files import replacing
+
+WEIGHTS_FILE = "model.safetensors"  # in a run's folder: what predicted
+
+
+def save_network(file: Path, model: nn.Module, about: dict[str, Any]) -> None:
+    """Write a network's weights; `about` is name -> anything that JSON holds."""
+    tensors = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+    texts = {name: json.dumps(value) for name, value in about.items()}
+    with replacing(file) as partial:
+        save_file(tensors, partial, metadata=texts)
+
+
+def about_network(file: Path, *names: str) -> tuple[Any, ...]:
+    """What a file says of its network's outputs, by name.
+
+    Raises
+    ------
+    WeightsError
+        The file is no weights file, or says no such thing.
+    """
+    try:
+        with safe_open(file, framework="pt") as opened:
+            about = opened.metadata() or {}
+        return tuple(json.loads(about[name]) for name in names)
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise WeightsError(
+            f"{file}: not the weights of a network trained here for this ({error!r}); give the "
+            "folder of a complete run"
+        ) from error
+
+
+def load_network(file: Path, model: nn.Module) -> None:
+    """Load the weights of a network of the same config.
+
+    Raises
+    ------
+    WeightsError
+        The file is of another network.
+    """
+    try:
+        model.load_state_dict(load_file(file))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        first = str(error).splitlines()[0]
+        raise WeightsError(f"{file}: not the weights of this network ({first})") from error
