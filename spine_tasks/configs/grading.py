@@ -51,7 +51,7 @@ class StenosisGrading:
     freeze: Literal["none", "all", "but_last"] = "none"  # of the backbone; batch norm with it
     unfreeze_tensors: int | None = None  # freeze=but_last: parameter tensors that are trained
     unfreeze_blocks: int | None = None  # freeze=but_last: blocks that are trained
-    level_embedding: Literal["none", "one_hot", "learned"] = "learned"
+    level_embedding: Literal["none", "one_hot", "learned"] = "learned"  # beside the image
     level_features: int = 256  # of a learned embedding
     across: Literal["none", "attention", "gru"] = "none"  # the levels of a study see each other
     hidden: tuple[int, ...] = (512, 256)  # features of the head's layers

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spine_tasks.data.grade_cases import GradeData
 from spine_tasks.data.grade_notes import near
-from spine_tasks.data.grade_tables import TABLE, read_grade_table
+from spine_tasks.data.grade_tables import ORDERS, TABLE, read_grade_table
 from spine_tasks.data.rsna_tables import is_rsna, read_rsna
 from spine_tasks.errors import DataError
 
@@ -37,7 +37,7 @@ def read_grades(folder: Path, conditions: Sequence[str] | None = None) -> GradeD
         raise DataError(
             f"{folder}: neither train_label_coordinates.csv of the RSNA 2024 challenge nor {TABLE}"
         )
-    states = [(file, file.stat()) for file in sorted(folder.glob("*.csv"))]
+    states = [(file, file.stat()) for file in sorted([*folder.glob("*.csv"), *folder.glob(ORDERS)])]
     state = tuple((file, status.st_mtime_ns, status.st_size) for file, status in states)
     data = _read(folder, state)
     return data if conditions is None else _only(data, conditions)
