@@ -1,4 +1,4 @@
-"""Prepare what an experiment reads: a split of a data set, the phantom data set, or boxes."""
+"""Prepare what an experiment reads: a split of a data set, a phantom, boxes or grades."""
 
 import argparse
 import sys
@@ -7,12 +7,14 @@ from pathlib import Path
 
 from spine_tasks.errors import ConfigError, SpineError
 from spine_tasks.markup.command import MARKUP_EXAMPLE, add_markup
+from spine_tasks.markup.grade_table import GRADES_EXAMPLE, add_grades
 
 SPLIT_EXAMPLE = """example:
   python jobs/prepare.py split --participants my_data/participants.tsv \\
       --output data_splits/my_data.csv --folds 5 --stratify site --person person
   python jobs/prepare.py split --coco my_images --output data_splits/my_images.csv --folds 5
 """
+KINDS = {"axial": "bids", "sagittal": "coco", "lumbar": "grades"}  # phantom -> what it is read as
 PHANTOM_EXAMPLE = """example:
   python jobs/prepare.py phantom --output data/phantom --split gm_phantom gm_phantom_adult
   python jobs/prepare.py phantom --kind sagittal --output data/spine --split spine_phantom
@@ -104,20 +106,21 @@ def phantom(chosen: argparse.Namespace) -> str:
     from spine_tasks.data.cases import PHANTOMS
     from spine_tasks.splits import load_split
 
-    ensure = PHANTOMS[{"axial": "bids", "sagittal": "coco"}[chosen.kind]]
+    ensure = PHANTOMS[KINDS[chosen.kind]]
     subjects = sorted({name for split in chosen.split for name in load_split(split).person_of})
     return f"{ensure(chosen.output, subjects)}: {len(subjects)} subjects"
 
 
 def _parser() -> argparse.ArgumentParser:
+    others = (PHANTOM_EXAMPLE, MARKUP_EXAMPLE, GRADES_EXAMPLE)
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog=SPLIT_EXAMPLE
-        + "".join(text.removeprefix("example:\n") for text in (PHANTOM_EXAMPLE, MARKUP_EXAMPLE)),
+        epilog=SPLIT_EXAMPLE + "".join(text.removeprefix("example:\n") for text in others),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="{split,phantom,markup}")
+    commands = parser.add_subparsers(required=True, metavar="{split,phantom,markup,grades}")
     add_markup(commands)
+    add_grades(commands)
     raw = argparse.RawDescriptionHelpFormatter
     make = commands.add_parser(
         "split",
@@ -155,9 +158,10 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--output", type=Path, required=True, help="folder of the data set")
     data.add_argument(
         "--kind",
-        choices=("axial", "sagittal"),
+        choices=KINDS,
         default="axial",
-        help="axial cords with masks (default), or sagittal spines with boxes",
+        help="axial cords with masks (default), sagittal necks with boxes, or lumbar spines with "
+        "grades in DICOM",
     )
     data.add_argument("--split", nargs="+", required=True, help="splits that name the subjects")
     return parser

@@ -1,4 +1,4 @@
-"""Metrics that are defined for a set of images only, such as AP50, over the cells of an arm.
+"""Metrics that are defined for a set only, such as AP50 or AUROC, over the cells of an arm.
 
 Such a metric has no value for a person, so the persons of each fold's test part are resampled from
 the predictions. The same persons are drawn for every arm, so that differences are paired.
@@ -11,13 +11,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spine_tasks.cell import Cell
-from spine_tasks.data.cases import box_cases_of
+from spine_tasks.data.cases import box_cases_of, grade_cases_of
 from spine_tasks.experiment import Experiment
+from spine_tasks.grade_predictions import load_grades
 from spine_tasks.metrics.box_rates import confusions, counts_at
 from spine_tasks.metrics.box_scores import ALL, NO_CHOICE, SET
 from spine_tasks.metrics.boxes import matched
 from spine_tasks.metrics.cord_grades import cord_grades
 from spine_tasks.metrics.cord_published import GRADES
+from spine_tasks.metrics.grade_scores import grades_known, places_of, set_metrics
 from spine_tasks.metrics.resampling import (
     ap50_replicates,
     f1_replicates,
@@ -58,8 +60,9 @@ def set_summary(
     DataFrame
         Columns `label, metric, arm, cells, n_undefined, mean, sd, low, high, difference,
         difference_low, difference_high`. `mean` and `sd` (n - 1) are over the cells (folds and
-        seeds) with a defined value, `n_undefined` counts the others. For AP50, F1_set and the
-        agreement on grades of cervical stenosis `low, high` is the 95 % percentile interval over
+        seeds) with a defined value, `n_undefined` counts the others. For AP50, F1_set, the
+        agreement on grades of cervical stenosis and what is said of grades `low, high` is the 95 %
+        percentile interval over
         2,000 resamples of the persons of each fold, and `difference` that of the arm's and the
         baseline's means with its interval; other metrics have NaN there.
     """
@@ -97,6 +100,35 @@ def _replicates(experiment: Experiment, cells: Sequence[Cell]) -> Replicates:
 
 
 def _of_cell(experiment: Experiment, cell: Cell) -> Replicates:
+    return {"boxes": _of_boxes, "grades": _of_grades}[cell.config.predicts](experiment, cell)
+
+
+def _of_grades(experiment: Experiment, cell: Cell) -> Replicates:
+    run, results = experiment.run(cell), experiment.folder
+    cases, data = grade_cases_of(cell, "test", results)
+    found = load_grades(run.predictions / "test.csv", cases, data.conditions)
+    places = places_of(cases, found, data.conditions)
+    person_of = load_split(cell.split).person_of
+    persons = [person_of.get(case.subject, case.subject) for case in cases]
+    # Of all places at once: a person drawn for one condition is drawn for the others.
+    weights = person_weights(persons, REPLICATES, seed=cell.fold)
+    at = {case.id: number for number, case in enumerate(cases)}
+    of_places = {
+        name: weights[:, [at[case.id] for case in those.cases]] for name, those in places.items()
+    }
+    train, _ = grade_cases_of(cell, "train", results)
+    scores = pd.read_csv(run.scores)
+    temperature = scores[scores["metric"] == "temperature"].set_index("label")["value"]
+    return set_metrics(
+        places,
+        of_places,
+        dict(temperature),
+        grades_known(train, data.conditions),
+        data.conditions,
+    )
+
+
+def _of_boxes(experiment: Experiment, cell: Cell) -> Replicates:
     run = experiment.run(cell)
     cases, data = box_cases_of(cell, "test", experiment.folder)
     found = load_boxes(run.predictions / "test.json", cases, data.category_ids)
