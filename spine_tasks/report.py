@@ -15,8 +15,10 @@ from spine_tasks.set_scores import of_sets
 
 # Metrics printed and drawn; the files hold all. Those of one kind of prediction come together.
 SHOWN = ("DSC", "TPR", "PPV", "MSD", "HSD", "F1", "recall", "precision", "right")
-SHOWN_OF_SETS = ("AP50", "AP", "F1_set", "recall_set", "precision_set")
-SHOWN_OF_SETS += ("rsna", "AUROC", "kappa", "balanced_accuracy", "log_loss", "log_loss_prior")
+SHOWN_OF_SETS = (
+    *("AP50", "AP", "F1_set", "recall_set", "precision_set"),
+    *("rsna", "AUROC", "kappa", "balanced_accuracy", "log_loss", "log_loss_prior"),
+)
 MAIN = ("DSC", "F1")  # those that are put into words
 ALPHA = 0.05
 

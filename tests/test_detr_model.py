@@ -349,7 +349,10 @@ def test_the_coarsest_maps_are_given_fine_to_coarse(name, knobs, channels, strid
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
-        ({"backbone": "resnet5"}, "'resnet5': neither of torchvision .* similar names"),
+        (
+            {"backbone": "resnet5"},
+            "'resnet5': no network of timm nor one of torchvision's .* similar names",
+        ),
         ({"backbone": "resnet18", "dilation": True}, "cannot be dilated"),
         ({"backbone": "vit_tiny_patch16_224"}, "cannot take images of any size"),
         ({"classes": 2}, "classes is 2, but the data have 3 categories"),

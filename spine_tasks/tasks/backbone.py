@@ -1,6 +1,7 @@
 """The part of a detector that makes feature maps of an image: a ResNet, or any network of timm."""
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any
 
@@ -173,13 +174,19 @@ def _join(network: nn.Module) -> None:
                 setattr(block, name, Normalising(convolution, norm))
 
 
+def unknown(name: str, others: str = "") -> ConfigError:
+    """The error of a name that timm does not know; `others` are networks that are not timm's."""
+    near = get_close_matches(name, timm.list_models(), n=6, cutoff=0.5)
+    also = f" nor one of {others}" if others else ""
+    return ConfigError(
+        f"backbone {name!r}: no network of timm{also}"
+        f"{'; similar names: ' + ', '.join(near) if near else ''}"
+    )
+
+
 def _of_timm(name: str, channels: int, dilation: bool, frozen: bool) -> nn.Module:
     if not timm.is_model(name):
-        near = timm.list_models(f"*{name.split('.')[0]}*")[:10]
-        raise ConfigError(
-            f"backbone {name!r}: neither of torchvision ({', '.join(RESNETS)}) nor of timm"
-            f"{'; similar names: ' + ', '.join(near) if near else ''}"
-        )
+        raise unknown(name, f"torchvision's {', '.join(RESNETS)}")
     options: dict[str, Any] = {"output_stride": 16} if dilation else {}
     try:
         body: nn.Module = timm.create_model(name, features_only=True, in_chans=channels, **options)

@@ -8,6 +8,7 @@ import logging
 from functools import cache
 
 import numpy as np
+import timm
 import torch
 from torch import Tensor
 from torchvision.ops import roi_align
@@ -16,7 +17,8 @@ from torchvision.transforms.v2 import InterpolationMode, functional
 from spine_tasks.configs import StenosisGrading
 from spine_tasks.data.grade_cases import GradeCase
 from spine_tasks.data.stacks import Floats, Stack, read_stack
-from spine_tasks.errors import ConfigError, DataError
+from spine_tasks.errors import DataError
+from spine_tasks.tasks.backbone import unknown
 
 WINDOW = (1.0, 99.5)  # percentiles of the slice that become 0 and 1
 MARGIN = 1.25  # what is cut out beyond the square, so that it can be turned without black corners
@@ -100,12 +102,9 @@ def finish(image: Tensor, config: StenosisGrading) -> Tensor:
 @cache
 def mean_and_std(backbone: str) -> tuple[Tensor, Tensor]:
     """Both (3, 1, 1), in the order of the channels."""
-    import timm  # takes seconds, which reading data alone need not wait for
-
     recipe = timm.get_pretrained_cfg(backbone)
     if recipe is None:
-        near = ", ".join(timm.list_models(f"*{backbone.split('_')[0]}*")[:8])
-        raise ConfigError(f"backbone {backbone!r}: timm knows no such network; near: {near}")
+        raise unknown(backbone)
     return torch.tensor(recipe.mean)[:, None, None], torch.tensor(recipe.std)[:, None, None]
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from spine_tasks.configs import StenosisGrading
 from spine_tasks.errors import ConfigError
+from spine_tasks.tasks.backbone import unknown
 from spine_tasks.tasks.grading.losses import grade_loss, log_probabilities, outputs_of
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -181,8 +182,7 @@ def _head(width: int, config: StenosisGrading) -> nn.Sequential:
 def _backbone(config: StenosisGrading) -> nn.Module:
     name = config.backbone
     if not timm.is_model(name):
-        near = timm.list_models(f"*{name.split('_')[0]}*")[:8]
-        raise ConfigError(f"backbone {name!r}: timm knows no such network; near: {', '.join(near)}")
+        raise unknown(name)
     channels = 3 if config.slices == 1 else config.slices
     options: dict[str, Any] = {"num_classes": 0, "in_chans": channels}
     recipe = timm.get_pretrained_cfg(name)
