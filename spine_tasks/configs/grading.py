@@ -39,8 +39,8 @@ class StenosisGrading:
     slices: int = 3  # as channels, the place's in the middle; 1: it thrice, for RGB weights
     mirror: bool = True  # places of the right side are mirrored, so that both sides look alike
     augment: Literal["none", "light"] = "light"  # anew in each epoch; light: turn, scale, shift
-    views: int | None = None  # of each place, drawn once and used in turn; None: ever new ones
-    test_views: int = 1  # probabilities are averaged over; beyond 1 augmented
+    views: int | None = None  # of each place, used in turn, the first as it is; None: ever new
+    test_views: int = 1  # that probabilities are averaged over, the first as it is
 
     # start
     weights: str | None = None  # known name or file; None = those that fit the backbone, if known

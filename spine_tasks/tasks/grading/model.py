@@ -12,8 +12,8 @@ from spine_tasks.configs import StenosisGrading
 from spine_tasks.errors import ConfigError
 from spine_tasks.tasks.backbone import unknown
 from spine_tasks.tasks.grading.losses import grade_loss, log_probabilities, outputs_of
+from spine_tasks.tasks.grading.split import cut
 
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 HEADS = 4  # of attention across levels
 
 
@@ -42,6 +42,7 @@ class Grader(nn.Module):
         super().__init__()
         self.config, self.conditions, self.levels = config, dict(conditions), levels
         self.backbone = _backbone(config)
+        self.rest: tuple[nn.Module, ...] = ()  # of the backbone, where maps are taken
         features: Any = self.backbone.num_features
         embedded = 0
         if config.level_embedding == "learned":
@@ -67,7 +68,7 @@ class Grader(nn.Module):
         Parameters
         ----------
         images
-            (N, C, px, px) as of `inputs.finish`.
+            (N, C, px, px) as of `inputs.finish`, or maps after `take_maps`.
         levels
             (N,) index of each place's level.
         groups
@@ -75,7 +76,7 @@ class Grader(nn.Module):
         grades
             (N, conditions) -1 where not known or not asked.
         """
-        features = self.backbone(images)
+        features = self.rest[0](images) if self.rest else self.backbone(images)
         known = self._embedded(levels, features.dtype)
         share, other = None, None
         if self.training and self.config.mixup is not None:
@@ -92,13 +93,30 @@ class Grader(nn.Module):
         return self._losses(logits, grades, share, other)
 
     def train(self, mode: bool = True) -> "Grader":
-        """Switch dropout and the like; frozen batch normalisation stays as it is."""
+        """Switch dropout and the like; what is frozen stays in evaluation, so it never drifts."""
         super().train(mode)
         for module in self.backbone.modules():
-            frozen = not any(one.requires_grad for one in module.parameters(recurse=False))
-            if isinstance(module, BATCH_NORMS) and frozen:
+            own = list(module.parameters())
+            if own and not any(one.requires_grad for one in own):
                 module.eval()
         return self
+
+    def take_maps(self, images: Tensor) -> nn.Module:
+        """Take maps of the frozen part from now on in place of images; return that part.
+
+        Parameters
+        ----------
+        images
+            (N, C, px, px) some images, to follow the backbone's way.
+
+        Raises
+        ------
+        Uncut
+            The backbone cannot be cut in two.
+        """
+        frozen, rest = cut(self.backbone, images)
+        self.rest = (rest,)  # in a tuple: its weights are the backbone's
+        return frozen
 
     def _embedded(self, levels: Tensor, dtype: torch.dtype) -> Tensor:
         if self.config.level_embedding == "learned":

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional
@@ -48,6 +49,7 @@ class Places(Dataset[Part]):
         with ThreadPoolExecutor(config.threads) as threads:
             read = threads.map(lambda case: read_place(case, config), cases)
             self.pixels = torch.stack(list(read))
+        self.maps: NDArray[np.float32] | None = None  # (views, N, ...), as `maps.keep` makes them
         log.info("%d places, %.3g GB in memory", len(cases), self.pixels.nbytes / 1e9)
 
     def __len__(self) -> int:
@@ -55,21 +57,29 @@ class Places(Dataset[Part]):
 
     def __getitem__(self, part: Sequence[tuple[int, int]]) -> Part:
         """The places of some (epoch, unit), augmented as these say."""
-        places = [(epoch, at) for epoch, unit in part for at in self.units[unit]]
-        images = torch.stack([self.image(at, self._view(epoch)) for epoch, at in places])
+        places = [(self._variant(epoch), at) for epoch, unit in part for at in self.units[unit]]
         index = [at for _, at in places]
-        return images, self.levels[index], self.groups[index], self.grades[index]
+        return self.inputs(places), self.levels[index], self.groups[index], self.grades[index]
 
-    def image(self, at: int, view: int | None) -> Tensor:
-        """A place as a network knows it; `view` None is as it is, others are its variants."""
+    def inputs(self, places: Sequence[tuple[int, int]]) -> Tensor:
+        """What a network is given of some (view, place): images, or where they are kept, maps."""
+        if self.maps is not None:
+            return torch.from_numpy(np.stack([self.maps[view, at] for view, at in places]))
+        return torch.stack([self.image(view, at) for view, at in places])
+
+    def image(self, view: int, at: int) -> Tensor:
+        """A place as a network knows it; view 0 is as it is, others are its variants."""
         image = functional.to_dtype(self.pixels[at], torch.float32, scale=True)
-        if view is not None:
+        if view:
             generator = torch.Generator().manual_seed(_number(self.seed, view, at))
             image = augment(image, self.config, generator)
         return finish(image, self.config)
 
-    def _view(self, epoch: int) -> int:
-        return epoch if self.config.views is None else epoch % self.config.views
+    def _variant(self, epoch: int) -> int:
+        """The view that an epoch learns from; of a given number each in turn."""
+        if self.config.augment == "none":
+            return 0
+        return 1 + epoch if self.config.views is None else epoch % self.config.views
 
 
 def grades_of(cases: Sequence[GradeCase], conditions: Mapping[str, Sequence[str]]) -> Tensor:

@@ -21,6 +21,7 @@ from spine_tasks.run import Run
 from spine_tasks.schedules import factor
 from spine_tasks.tasks.backbone_weights import load_backbone
 from spine_tasks.tasks.grading.losses import weights_of
+from spine_tasks.tasks.grading.maps import MAPS, keep_maps
 from spine_tasks.tasks.grading.model import Grader, layers_of
 from spine_tasks.tasks.grading.places import Places, grades_of
 from spine_tasks.tasks.weights_file import WEIGHTS_FILE, save_network
@@ -50,7 +51,11 @@ def _train(cell: Cell, run: Run, device: torch.device) -> None:
         for note in load_backbone(model.backbone, find(config.start)):
             log.info(note)
     model.to(device)
+    learning = Places(cases, config, data.conditions, data.levels, cell.seed)
     judging = Places(validation, config, data.conditions, data.levels, cell.seed)
+    cases, tested = grade_cases_of(cell, "test", run.folder.parent)
+    testing = Places(cases, config, tested.conditions, tested.levels, cell.seed)
+    keep_maps(model, learning, (judging, testing), run.folder.parent / MAPS)
 
     def validate(judged: nn.Module) -> float:
         found = predict(judged, judging, device, run)
@@ -58,7 +63,7 @@ def _train(cell: Cell, run: Run, device: torch.device) -> None:
 
     workers = max(0, cell.resources.cpus - config.threads)
     batches = Batches(
-        Places(cases, config, data.conditions, data.levels, cell.seed),
+        learning,
         batch_size=config.batch_size,
         seed=cell.seed,
         workers=workers,
@@ -70,9 +75,7 @@ def _train(cell: Cell, run: Run, device: torch.device) -> None:
         about = {"conditions": data.conditions, "levels": data.levels}
         save_network(run.folder / WEIGHTS_FILE, judged, about)
     _save(judged, "val", judging, data, run, device)
-    cases, data = grade_cases_of(cell, "test", run.folder.parent)
-    testing = Places(cases, config, data.conditions, data.levels, cell.seed)
-    _save(judged, "test", testing, data, run, device)
+    _save(judged, "test", testing, tested, run, device)
 
 
 def build(config: StenosisGrading, data: GradeData, train: Sequence[GradeCase]) -> Grader:
@@ -121,8 +124,8 @@ def _mean_over_views(
 ) -> dict[str, np.ndarray]:
     config, total = places.config, dict[str, np.ndarray]()
     for view in range(config.test_views):
-        chosen = [places.image(at, None if view == 0 else view - 1) for at in index]
-        inputs = (torch.stack(chosen), places.levels[index], places.groups[index])
+        images = places.inputs([(view, at) for at in index])
+        inputs = (images, places.levels[index], places.groups[index])
         with (
             torch.inference_mode(),
             torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"),
