@@ -57,6 +57,10 @@ class StenosisGrading:
     hidden: tuple[int, ...] = (512, 256)  # features of the head's layers
     dropout: float = 0.1  # in the head
 
+    # fit
+    fit: Literal["steps", "logistic"] = "steps"  # logistic: regression on frozen features
+    logistic_c: float = 0.01  # fit=logistic: inverse strength of its L2 penalty
+
     # loss
     loss: Literal["cross_entropy", "focal", "ordinal"] = "cross_entropy"  # of the grades
     class_weights: Literal["none", "balanced", "severity"] = "balanced"  # severity: 1, 2, 4 ..
@@ -92,7 +96,7 @@ class StenosisGrading:
         at_least(self, 1, "level_features", "unfreeze_tensors", "unfreeze_blocks", "views")
         at_least(self, 16, "image_px")
         at_least(self, 0, "weight_decay", "min_delta")
-        above(self, 0, "crop", "learning_rate", "clip_norm", "mixup")
+        above(self, 0, "crop", "learning_rate", "clip_norm", "mixup", "logistic_c")
         fraction(self, "dropout", "ema", "layer_decay")
         if self.slices < 1 or self.slices % 2 == 0:
             raise ConfigError(
@@ -103,6 +107,13 @@ class StenosisGrading:
             raise ConfigError(
                 "freeze=but_last needs either unfreeze_tensors or unfreeze_blocks, and "
                 f"freeze={self.freeze} neither; got {self.unfreeze_tensors}, {self.unfreeze_blocks}"
+            )
+        linear = {"freeze": "all", "hidden": (), "across": "none", "loss": "cross_entropy"}
+        got = {name: getattr(self, name) for name in linear}
+        if self.fit == "logistic" and (got != linear or self.level_embedding == "learned"):
+            raise ConfigError(
+                f"fit=logistic needs {linear}, and level_embedding none or one_hot, got {got} and "
+                f"{self.level_embedding}"
             )
         if self.conditions is not None and not self.conditions:
             raise ConfigError("conditions: name at least one, or null for all")

@@ -76,13 +76,11 @@ class Grader(nn.Module):
         grades
             (N, conditions) -1 where not known or not asked.
         """
-        features = self.rest[0](images) if self.rest else self.backbone(images)
-        known = self._embedded(levels, features.dtype)
         share, other = None, None
         if self.training and self.config.mixup is not None:
             share = torch.distributions.Beta(self.config.mixup, self.config.mixup).sample().item()
             other = torch.randperm(len(images), device=images.device)
-        tokens = self.head(torch.cat([features, known], dim=1))
+        tokens = self.head(self.features(images, levels))
         if share is not None:
             tokens = share * tokens + (1 - share) * tokens[other]
         tokens = self._seen_across(tokens, levels, groups)
@@ -91,6 +89,11 @@ class Grader(nn.Module):
             loss = self.config.loss
             return {name: log_probabilities(one.float(), loss) for name, one in logits.items()}
         return self._losses(logits, grades, share, other)
+
+    def features(self, images: Tensor, levels: Tensor) -> Tensor:
+        """What the head is given: (N, features) of the image, and then of its level."""
+        found = self.rest[0](images) if self.rest else self.backbone(images)
+        return torch.cat([found, self._embedded(levels, found.dtype)], dim=1)
 
     def train(self, mode: bool = True) -> "Grader":
         """Switch dropout and the like; what is frozen stays in evaluation, so it never drifts."""

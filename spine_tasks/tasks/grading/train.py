@@ -1,7 +1,7 @@
 """Grading: train one cell and predict its validation and test parts (PyTorch)."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from spine_tasks.meeting import local_rank, together
 from spine_tasks.run import Run
 from spine_tasks.schedules import factor
 from spine_tasks.tasks.backbone_weights import load_backbone
+from spine_tasks.tasks.grading.logistic import fit_logistic
 from spine_tasks.tasks.grading.losses import weights_of
 from spine_tasks.tasks.grading.maps import MAPS, keep_maps
 from spine_tasks.tasks.grading.model import Grader, layers_of
@@ -61,6 +62,21 @@ def _train(cell: Cell, run: Run, device: torch.device) -> None:
         found = predict(judged, judging, device, run)
         return _score(found, judging, data, model)
 
+    if config.fit == "logistic":
+        judged: nn.Module = fit_logistic(run, model, learning, validate)
+    else:
+        judged = _fit_by_steps(cell, run, model, learning, validate)
+    _finish(judged, judging, testing, data, tested, run, device)
+
+
+def _fit_by_steps(
+    cell: Cell,
+    run: Run,
+    model: Grader,
+    learning: Places,
+    validate: Callable[[nn.Module], float],
+) -> nn.Module:
+    config: StenosisGrading = cell.config
     workers = max(0, cell.resources.cpus - config.threads)
     batches = Batches(
         learning,
@@ -70,7 +86,20 @@ def _train(cell: Cell, run: Run, device: torch.device) -> None:
         rank=ranks.rank(),
         ranks=ranks.count(),
     )
-    judged = fit(run, model, optimizer(model, config), batches, validate, _plan(cell, len(batches)))
+    plan = _plan(cell, len(batches))
+    return fit(run, model, optimizer(model, config), batches, validate, plan)
+
+
+def _finish(
+    judged: nn.Module,
+    judging: Places,
+    testing: Places,
+    data: GradeData,
+    tested: GradeData,
+    run: Run,
+    device: torch.device,
+) -> None:
+    """Save the weights that predict, and what they predict."""
     if ranks.rank() == 0:
         about = {"conditions": data.conditions, "levels": data.levels}
         save_network(run.folder / WEIGHTS_FILE, judged, about)
