@@ -34,7 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def split(chosen: argparse.Namespace) -> str:
     """Write the split that was asked for."""
-    from spine_tasks.given_splits import image_subjects, split_by_groups, split_by_parts
+    from spine_tasks.given_splits import (
+        graded_subjects,
+        image_subjects,
+        split_by_groups,
+        split_by_parts,
+    )
     from spine_tasks.make_splits import make_split, read_participants, subjects_of_persons
 
     _check_way(chosen)
@@ -43,6 +48,8 @@ def split(chosen: argparse.Namespace) -> str:
     keys = [key for key in (chosen.person, chosen.stratify) if key]
     if chosen.coco:
         participants = image_subjects(chosen.coco, keys)
+    elif chosen.grades:
+        participants = graded_subjects(chosen.grades)
     else:
         participants = read_participants(chosen.participants)
     if chosen.folds_from:
@@ -85,7 +92,9 @@ def _check_way(chosen: argparse.Namespace) -> None:
     if given and (chosen.stratify or chosen.seed):
         raise ConfigError(f"{given} deals nobody, so --stratify and --seed have no meaning with it")
     if chosen.keep_parts and not chosen.coco:
-        raise ConfigError("--keep-parts needs --coco: a table of participants has no parts")
+        raise ConfigError("--keep-parts needs --coco: other data has no parts")
+    if chosen.grades and (chosen.person or chosen.stratify):
+        raise ConfigError("--person and --stratify need --participants: grades have no such column")
 
 
 def _written(output: Path, rows: list[dict[str, str]]) -> str:
@@ -132,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     source = make.add_mutually_exclusive_group(required=True)
     source.add_argument("--participants", type=Path, help="participants.tsv or .csv")
     source.add_argument("--coco", type=Path, metavar="FOLDER", help="images with boxes")
+    source.add_argument("--grades", type=Path, metavar="FOLDER", help="places with grades")
     make.add_argument("--output", type=Path, required=True, help="a new file, never overwritten")
     way = make.add_mutually_exclusive_group(required=True)
     way.add_argument("--folds", type=int, metavar="K", help="cross-validation, at least 3")

@@ -71,8 +71,10 @@ class Cell:
 
     @property
     def arm_name(self) -> str:
-        """The arm as tables print it, such as `init=scratch augment=False`."""
-        return " ".join(f"{axis}={value}" for axis, value in self.arm.items())
+        """The arm as tables print it, such as `init=scratch augment=False`; a named one's name."""
+        return " ".join(
+            str(value) if axis == "arm" else f"{axis}={value}" for axis, value in self.arm.items()
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The cell as cell.json holds it."""

@@ -88,6 +88,11 @@ def _check(grid: Grid) -> None:
         check_knob(grid.jobs, axis, "axes: ")
         if axis in grid.knobs:
             raise ConfigError(f"{axis} is both an axis and a fixed knob; keep one")
+    for arm, knobs in grid.arms.items():
+        for name in knobs:
+            check_knob(grid.jobs, name, f"arms.{arm}: ")
+            if name in grid.axes:
+                raise ConfigError(f"arms.{arm}: {name} is an axis too; keep one")
     for name in grid.knobs:
         check_knob(grid.jobs, name)
     for name in grid.needs.get("when", {}):
@@ -103,8 +108,9 @@ def _check(grid: Grid) -> None:
 
 
 def _axes(grid: Grid) -> dict[str, list[Any]]:
-    """The grid's axes, before them its jobs if they are several."""
-    return ({"job": grid.jobs} if len(grid.jobs) > 1 else {}) | grid.axes
+    """The grid's axes, before them its jobs if they are several, and its arms with names."""
+    jobs = {"job": grid.jobs} if len(grid.jobs) > 1 else {}
+    return jobs | ({"arm": list(grid.arms)} if grid.arms else {}) | grid.axes
 
 
 def _arms(grid: Grid) -> Iterator[dict[str, Any]]:
@@ -115,8 +121,9 @@ def _arms(grid: Grid) -> Iterator[dict[str, Any]]:
 
 def _job_and_config(grid: Grid, arm: dict[str, Any]) -> tuple[str, Config]:
     job = arm.get("job", grid.jobs[0])
-    axes = {axis: value for axis, value in arm.items() if axis != "job"}
-    return job, make_config(job, grid.knobs_of(job) | axes)
+    together = grid.arms[arm["arm"]] if "arm" in arm else {}
+    axes = {axis: value for axis, value in arm.items() if axis in grid.axes}
+    return job, make_config(job, grid.knobs_of(job) | together | axes)
 
 
 def _seeds(grid: Grid) -> list[int]:

@@ -1,10 +1,11 @@
-"""Splits that are given: the parts of a COCO folder, or the groups of a table."""
+"""Splits that are given: parts of a COCO folder, or groups of a table; and who is in some data."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from spine_tasks.data.coco_files import annotation_files, read_listed
 from spine_tasks.data.coco_json import text_of
+from spine_tasks.data.grades import read_grades
 from spine_tasks.errors import SplitError
 from spine_tasks.make_splits import rotate, rows_of, subject_of, subjects_of_persons
 from spine_tasks.splits import PARTS, Row, bare, read_table
@@ -45,6 +46,17 @@ def image_subjects(folder: Path, keys: Sequence[str] = ()) -> list[Row]:
                     "choose a key with one value a subject"
                 )
     return [rows[subject] for subject in sorted(rows)]
+
+
+def graded_subjects(folder: Path) -> list[Row]:
+    """The subjects of a folder with grades, as rows of participants, sorted.
+
+    Raises
+    ------
+    DataError
+        The folder cannot be read.
+    """
+    return [{"subject": name} for name in sorted({c.subject for c in read_grades(folder).cases})]
 
 
 def split_by_groups(

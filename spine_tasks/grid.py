@@ -28,7 +28,8 @@ class Grid:
         str | list[str]
     )  # several jobs are an axis too: each is an arm, or as many as the axes make
     split: str
-    axes: dict[str, list[Any]]
+    axes: dict[str, list[Any]] = field(default_factory=dict)  # knob -> values, all combined
+    arms: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> knobs set together
     question: str = ""
     seeds: int | list[int] = 1  # how many (0, 1, ...), or which
     folds: str | list[int] = "all"
@@ -44,10 +45,14 @@ class Grid:
             _check_kind(name, getattr(self, name), str, "text")
         if not self.jobs or not all(isinstance(job, str) for job in self.jobs):
             raise ConfigError(f"job must be the name of a job or a list of them, got {self.job!r}")
-        for name in ("axes", "knobs", "needs", "resources", "baseline", "presets"):
+        for name in ("axes", "arms", "knobs", "needs", "resources", "baseline", "presets"):
             _check_kind(name, getattr(self, name), dict, "`name: value` lines")
         for name, settings in self.presets.items():
             _check_kind(f"presets.{name}", settings, dict, "`name: value` lines")
+        for name, knobs in self.arms.items():
+            _check_kind(f"arms.{name}", knobs, dict, "`knob: value` lines")
+        if not (self.axes or self.arms or len(self.jobs) > 1):
+            raise ConfigError("a grid compares something: give it axes, arms or several jobs")
         for axis, values in self.axes.items():
             _check_kind(f"axes.{axis}", values or None, list, "a list of values")
         if not _are_numbers(self.seeds) and not (type(self.seeds) is int and self.seeds > 0):
@@ -152,6 +157,10 @@ def configure(grid: Grid, preset: str | None, settings: Mapping[str, Any]) -> Gr
 def _set(grid: Grid, name: str, value: Any) -> Grid:
     if name in grid.axes:
         raise ConfigError(f"{name} is an axis of this grid; take a part of it by --only {name}=...")
+    if of := [arm for arm, knobs in grid.arms.items() if name in knobs]:
+        raise ConfigError(
+            f"{name} is what arm {of[0]} of this grid sets; take others by --only arm"
+        )
     value = _absolute(name.rpartition(".")[2], value)
     if name in ("seeds", "folds", "split"):
         return replace(grid, **{name: value})

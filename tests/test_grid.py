@@ -250,7 +250,7 @@ def test_no_value_of_a_grid_file_ends_in_a_traceback(tmp_path, changes):
 def test_a_grid_without_its_required_keys_is_refused_with_their_names(tmp_path):
     file = tmp_path / "made.yaml"
     file.write_text("seeds: 3\n")
-    with pytest.raises(ConfigError, match=r"job, split, axes missing; a grid needs \['job', 'sp"):
+    with pytest.raises(ConfigError, match=r"job, split missing; a grid needs \['job', 'split'\]"):
         load_grid(file)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from spine_tasks.data.grade_notes import near
-from spine_tasks.data.grade_tables import COLUMNS, TABLE
 from spine_tasks.errors import ConfigError, DataError
 from spine_tasks.markup.listed import read_markup_json
 from spine_tasks.markup.marks import picture_name
@@ -53,6 +52,8 @@ def add_grades(commands: Any) -> None:
 
 def grades(chosen: argparse.Namespace) -> str:
     """Write the table; return the report."""
+    from spine_tasks.data.grade_tables import COLUMNS, TABLE
+
     if chosen.output.exists():
         raise ConfigError(f"{chosen.output} is there already; choose another --output")
     conditions, wanted = _pairs(chosen.condition), _pairs(chosen.where)
