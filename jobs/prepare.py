@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spine_tasks.errors import ConfigError, SpineError
-from spine_tasks.markup.command import MARKUP_EXAMPLE, add_markup
-from spine_tasks.markup.grade_table import GRADES_EXAMPLE, add_grades
+from spine_tasks.markup.command import GRADES_EXAMPLE, MARKUP_EXAMPLE, add_grades, add_markup
 
 SPLIT_EXAMPLE = """example:
   python jobs/prepare.py split --participants my_data/participants.tsv \\

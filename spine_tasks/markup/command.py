@@ -1,4 +1,4 @@
-"""The command `jobs/prepare.py markup`: its flags, and what it does with them."""
+"""The commands `markup` and `grades` of `jobs/prepare.py`: flags, and what is done with them."""
 
 import argparse
 import sys
@@ -13,6 +13,12 @@ FORMATS = ("table", "json", "voc", "masks", "graded")
 MARKUP_EXAMPLE = """example:
   python jobs/prepare.py markup --from masks --input my_data/masks --images my_data/images \\
       --classes names.yaml --patient '^([0-9]+)_' --output data/discs --histogram --draw 8
+"""
+
+GRADES_EXAMPLE = """example:
+  python jobs/prepare.py grades --input SPIDER/instances.json --output data/grades \\
+      --level ivd_label --where levels_reliable=true sequence=t2 \\
+      --condition pfirrmann='Pfirrman grade' narrowing='Disc narrowing' bulging='Disc bulging'
 """
 
 
@@ -139,3 +145,41 @@ def _rules(chosen: argparse.Namespace, found: "Markup") -> "Rules":
     rules: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     rules.setdefault("prefer", tuple(name for name in Rules.prefer if name in found.classes))
     return Rules(**rules)
+
+
+def add_grades(commands: Any) -> None:
+    """Add the command to those of a parser."""
+    make = commands.add_parser(
+        "grades",
+        help="make a folder with grades.csv of boxes whose annotations hold grades",
+        epilog=GRADES_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    make.set_defaults(prepare=grades)
+    add = make.add_argument
+    add("--input", type=Path, required=True, help="COCO file; annotations hold `grades`")
+    add("--images", type=Path, help="folder of the pictures (default: where the input is)")
+    add("--output", type=Path, required=True, help="a new folder, never overwritten")
+    add("--level", required=True, metavar="KEY", help="of an annotation: its level")
+    add("--patient", default="patient", metavar="KEY", help="of an image (default: patient)")
+    add(
+        "--condition",
+        nargs="+",
+        required=True,
+        metavar="NAME=KEY",
+        help="name of a condition, and its key in `grades`",
+    )
+    add(
+        "--where",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="only images of which all of these are so; true and false as in JSON",
+    )
+
+
+def grades(chosen: argparse.Namespace) -> str:
+    """Write a table of grades; return the report."""
+    from spine_tasks.markup.grade_table import write_grades
+
+    return write_grades(chosen)

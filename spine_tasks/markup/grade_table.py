@@ -1,4 +1,4 @@
-"""The command `jobs/prepare.py grades`: a table of grades from COCO boxes that hold grades."""
+"""What `jobs/prepare.py grades` does: a table of grades from COCO boxes that hold grades."""
 
 import argparse
 import csv
@@ -8,52 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from spine_tasks.data.grade_notes import near
+from spine_tasks.data.grade_tables import COLUMNS, TABLE
 from spine_tasks.errors import ConfigError, DataError
 from spine_tasks.markup.listed import read_markup_json
 from spine_tasks.markup.marks import picture_name
 
-GRADES_EXAMPLE = """example:
-  python jobs/prepare.py grades --input SPIDER/instances.json --output data/grades \\
-      --level ivd_label --where levels_reliable=true sequence=t2 \\
-      --condition pfirrmann='Pfirrman grade' narrowing='Disc narrowing' bulging='Disc bulging'
-"""
 
-
-def add_grades(commands: Any) -> None:
-    """Add the command to those of a parser."""
-    make = commands.add_parser(
-        "grades",
-        help="make a folder with grades.csv of boxes whose annotations hold grades",
-        epilog=GRADES_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    make.set_defaults(prepare=grades)
-    add = make.add_argument
-    add("--input", type=Path, required=True, help="COCO file; annotations hold `grades`")
-    add("--images", type=Path, help="folder of the pictures (default: where the input is)")
-    add("--output", type=Path, required=True, help="a new folder, never overwritten")
-    add("--level", required=True, metavar="KEY", help="of an annotation: its level")
-    add("--patient", default="patient", metavar="KEY", help="of an image (default: patient)")
-    add(
-        "--condition",
-        nargs="+",
-        required=True,
-        metavar="NAME=KEY",
-        help="name of a condition, and its key in `grades`",
-    )
-    add(
-        "--where",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="only images of which all of these are so; true and false as in JSON",
-    )
-
-
-def grades(chosen: argparse.Namespace) -> str:
+def write_grades(chosen: argparse.Namespace) -> str:
     """Write the table; return the report."""
-    from spine_tasks.data.grade_tables import COLUMNS, TABLE
-
     if chosen.output.exists():
         raise ConfigError(f"{chosen.output} is there already; choose another --output")
     conditions, wanted = _pairs(chosen.condition), _pairs(chosen.where)
