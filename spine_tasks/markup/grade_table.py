@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from spine_tasks.data.grade_notes import near
 from spine_tasks.data.grade_tables import COLUMNS, TABLE
 from spine_tasks.errors import ConfigError, DataError
+from spine_tasks.files import write_text
 from spine_tasks.markup.listed import read_markup_json
 from spine_tasks.markup.marks import picture_name
 
@@ -28,18 +30,20 @@ def write_grades(chosen: argparse.Namespace) -> str:
         raise DataError(f"{chosen.input}: not a COCO file ({error!r})") from error
     if not marks:
         raise DataError(f"{chosen.input}: no box of an image with {' '.join(chosen.where)}")
-    chosen.output.mkdir(parents=True)
-    missing = 0
-    with (chosen.output / TABLE).open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([*COLUMNS, "width", "height"])
-        for mark in marks:
-            rows = _rows(chosen, kept[mark["image_id"]], mark, images, conditions)
-            missing += sum(row[COLUMNS.index("grade")] == "" for row in rows)
-            writer.writerows(rows)
+    rows = [
+        row
+        for mark in marks
+        for row in _rows(chosen, kept[mark["image_id"]], mark, images, conditions)
+    ]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*COLUMNS, "width", "height"])
+    writer.writerows(rows)
+    write_text(chosen.output / TABLE, text.getvalue())
+    missing = sum(row[COLUMNS.index("grade")] == "" for row in rows)
     return (
         f"{chosen.output / TABLE}: {len(marks)} places in {len(kept)} of {len(coco['images'])} "
-        f"images, {missing} of {len(marks) * len(conditions)} grades not known"
+        f"images, {missing} of {len(rows)} grades not known"
     )
 
 
