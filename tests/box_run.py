@@ -62,7 +62,11 @@ def box_cell(folder, knobs=None, job="disc_faster_rcnn"):
 def trained_run(folder):
     """A complete and scored run in a folder of the session, trained once; not to be changed."""
     results = folder / "detector"
-    run = run_folder(results, box_cell(results))
+    return worked(run_folder(results, box_cell(results)))
+
+
+def worked(run):
+    """A run after a worker has completed it."""
     variables = worker_variables(run.cell()) | {"CUDA_VISIBLE_DEVICES": ""}
     worker = subprocess.run(
         [sys.executable, "-m", "spine_tasks.worker", run.folder],

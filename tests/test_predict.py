@@ -349,7 +349,6 @@ def test_neither_inputs_nor_runs_are_written_to(tmp_path, run_folder, refused):
         ({"--weights": "run/model.weights.h5"}, "give --run run instead"),
         ({"--weights": None}, "one of the arguments --run --weights is required"),
         ({"--run": "run"}, "not allowed with argument"),
-        ({"--run": "run", "--weights": None}, "a run knows its own task"),
         ({"--run": "folder", "--weights": None, "--task": None}, "is not a run's folder"),
         ({"--set": "tta=1", "--reference": "a.nii", "--mask-suffix": "b"}, "not allowed with"),
     ],

@@ -396,7 +396,8 @@ def test_no_box_found_is_a_result(tmp_path, pictures, predict):
         ({"--mask-suffix": "gmseg"}, "--mask-suffix is for masks"),
         ({"--set": "scor=.5"}, "did you mean 'score'?"),
         ({"--run": "nothing"}, "is not a run's folder"),
-        ({"--task": "disc_faster_rcnn"}, "a run knows its own task"),
+        ({"--task": "gm_segmentation"}, "is a run of disc_faster_rcnn"),
+        ({"--places": "in/a.png"}, "--places is for grades"),
         (
             {"--run": None, "--task": "disc_faster_rcnn", "--weights": "fasterrcnn_v1"},
             "fasterrcnn_v1 cannot predict for disc_faster_rcnn; known weights that can: none",

@@ -5,6 +5,7 @@ says where each was graded; images are `train_images/<study>/<series>/<instance>
 `train`, a folder without grades may say `test`.
 """
 
+import logging
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -24,6 +25,8 @@ SIDED = tuple(
     for side in (("",) if condition.startswith("spinal") else ("left", "right"))
 )
 COORDINATES = ("study_id", "series_id", "instance_number", "condition", "level", "x", "y")
+
+log = logging.getLogger(__name__)
 
 Place = tuple[str, str, str]  # condition without side, side, level
 
@@ -61,25 +64,62 @@ def read_rsna(folder: Path) -> GradeData:
     part = "train" if (folder / "train_label_coordinates.csv").exists() else "test"
     places_file = folder / f"{part}_label_coordinates.csv"
     grades_file = folder / f"{part}.csv"
-    table = _read(places_file, COORDINATES)
     tables = (places_file, grades_file) if grades_file.exists() else (places_file,)
     grades = _grades(grades_file) if grades_file.exists() else {}
-    notes, cases = Notes(folder), {}
-    for number, values in enumerate(table.itertuples(index=False, name=None), start=2):
-        where = f"{places_file}, line {number}"
-        row = dict(zip(table.columns, values, strict=True))
-        case = _case(folder / f"{part}_images", row, where, grades)
-        if case.id in cases:
-            raise DataError(f"{where}: a second place of {case.id}; keep one")
-        cases[case.id] = case
+    notes = Notes(folder)
+    cases = _cases(places_file, folder / f"{part}_images", grades)
+    for case in cases.values():
         if None in case.grades.values():
             notes.add("places without a grade, which are only predicted", case.id)
-    for (study, *place), _ in grades.items():
+    for study, *place in grades:
         if row_id(study, *place) not in cases:
             notes.add("grades left out, since their place is not known", row_id(study, *place))
     notes.tell()
+    return _data(folder, cases, tables)
+
+
+def read_places(file: Path, images: Path) -> GradeData:
+    """Read a table of places alone, to be graded.
+
+    Parameters
+    ----------
+    file
+        With the columns of `train_label_coordinates.csv`.
+    images
+        Holds `<study>/<series>/<instance>.dcm`; or is the folder of one study, then places of
+        others are left out and counted.
+
+    Raises
+    ------
+    DataError
+        As `read_rsna`.
+    """
+    return _data(images, _cases(file, images, {}), (file,))
+
+
+def _of_study(table: pd.DataFrame, images: Path) -> pd.DataFrame:
+    """The rows of the study whose folder is given; all rows where it is that of many."""
+    own = table["study_id"] == images.name
+    if not own.any() or own.all() or (images / images.name).exists():
+        return table
+    log.warning("%s: %d places of other studies left out", images, (~own).sum())
+    return table[own]
+
+
+def _data(folder: Path, cases: Mapping[str, GradeCase], tables: tuple[Path, ...]) -> GradeData:
     ordered = tuple(cases[name] for name in sorted(cases))
     return GradeData(folder, ordered, dict.fromkeys(CONDITIONS, GRADES), LEVELS, tables)
+
+
+def _cases(file: Path, images: Path, grades: Mapping[tuple[str, ...], int]) -> dict[str, GradeCase]:
+    table, cases = _of_study(_read(file, COORDINATES), images), dict[str, GradeCase]()
+    for line, *values in table.itertuples(name=None):
+        where = f"{file}, line {line + 2}"
+        case = _case(images, dict(zip(table.columns, values, strict=True)), where, grades)
+        if case.id in cases:
+            raise DataError(f"{where}: a second place of {case.id}; keep one")
+        cases[case.id] = case
+    return cases
 
 
 def _case(
@@ -89,14 +129,14 @@ def _case(
         row["study_id"],
         *place_of(row["condition"], row["level"], where),
     )
-    series = _files(images / study / row["series_id"])
+    folder = images / study / row["series_id"]
+    if not folder.is_dir() and images.name == study:
+        folder = images / row["series_id"]
+    series = _files(folder)
     name = f"{row['instance_number']}.dcm"
     index = next((at for at, file in enumerate(series) if file.name == name), None)
     if index is None:
-        raise DataError(
-            f"{where}: no {images / study / row['series_id'] / name}; fetch the images, or remove "
-            "the line"
-        )
+        raise DataError(f"{where}: no {folder / name}; fetch the images, or remove the line")
     try:
         x, y = float(row["x"]), float(row["y"])
     except ValueError as error:

@@ -29,17 +29,23 @@ def predict(asked: argparse.Namespace) -> int:
     knobs = no_repeats(asked.set, "--set")
     if asked.run is None:
         models = [_of_weights(asked, knobs)]
-    elif asked.task is not None:
-        raise ConfigError("--task goes with --weights; a run knows its own task, leave it out")
     else:
-        models = [_of_run(folder, knobs) for folder in asked.run]
+        models = [_of_run(folder, knobs, asked.task) for folder in asked.run]
     kinds = {config.predicts for config, _ in models}
     if kinds == {"boxes"}:
+        if asked.places is not None:
+            raise ConfigError("--places is for grades")
         from spine_tasks.predict.boxes import predict_boxes
 
         return predict_boxes(asked, models)
+    if kinds == {"grades"}:
+        from spine_tasks.predict.grades import predict_grades
+
+        return predict_grades(asked, models)
+    if asked.places is not None:
+        raise ConfigError("--places is for grades")
     if len(models) > 1:
-        raise ConfigError("several --run are for boxes, whose runs are fused; give one for masks")
+        raise ConfigError("several --run are for boxes and grades; give one for masks")
     if asked.score is not None:
         raise ConfigError("--score is for boxes; for masks say --set threshold=...")
     from spine_tasks.predict.masks import predict_masks
@@ -53,7 +59,8 @@ def _parser() -> argparse.ArgumentParser:
         "Masks: where a mask lies beside an image, the prediction is scored against it in\n"
         "scores.csv beside the output. Boxes: the output folder gets boxes.json with all boxes,\n"
         "images.json with the images and categories they are of, and drawn/ with pictures of the\n"
-        "sure ones.",
+        "sure ones. Grades: it gets grades.csv, a row a place, and submission.csv in the format\n"
+        "of the RSNA 2024 challenge.",
         "python jobs/predict.py --task gm_segmentation --weights challenge \\\n"
         "      --input IMG.nii.gz --output SEG.nii.gz\n"
         "  python jobs/predict.py --run results/discs/CELL --input PICTURES --output BOXES",
@@ -62,15 +69,18 @@ def _parser() -> argparse.ArgumentParser:
     start = flags.add_mutually_exclusive_group(required=True)
     start.add_argument("--run", type=Path, action="append", metavar="DIR",
         help="the folder of a complete run, results/<name>/<cell id>; its knobs hold; of boxes "
-        "several may be given, which are fused")  # fmt: skip
+        "and grades several may be given, which are fused")  # fmt: skip
     start.add_argument("--weights", metavar="NAME",
         help="known weights, or a file; with --task; not for boxes")  # fmt: skip
-    add("--task", metavar="NAME", help=f"with --weights: {', '.join(MODELS)}")
+    add("--task", metavar="NAME", help=f"{', '.join(MODELS)}; a run knows its own")
     add("--input", type=Path, required=True, metavar="PATH",
         help="an image, or a folder of them: .nii or .nii.gz for masks; PNG, JPEG, TIFF, DICOM "
-        "and the like for boxes")  # fmt: skip
+        "and the like for boxes; for grades a folder with their tables, or of a study")  # fmt: skip
     add("--output", type=Path, required=True, metavar="PATH",
         help="a folder, or a mask file for one mask; what is there is replaced")  # fmt: skip
+    add("--places", type=Path, metavar="FILE",
+        help="for grades: where they are, as train_label_coordinates.csv (default: the tables in "
+        "the input folder)")  # fmt: skip
     truth = flags.add_mutually_exclusive_group()
     truth.add_argument("--reference", type=Path, metavar="FILE",
         help="score against: a mask of the one image, or boxes of all images as COCO "
@@ -109,18 +119,20 @@ def _of_weights(asked: argparse.Namespace, knobs: dict[str, Any]) -> tuple[Any, 
             f"{file}: weights of a run, which were trained with the run's own knobs; "
             f"give --run {file.parent} instead of --task and --weights"
         )
-    if config.predicts == "boxes":
+    if config.predicts in ("boxes", "grades"):
         raise ConfigError(
-            f"{file}: boxes are predicted by complete runs, which know their categories and "
-            "knobs; give --run instead of --task and --weights"
+            f"{file}: {config.predicts} are predicted by complete runs, which know their names and "
+            "knobs; give --run instead of --weights"
         )
     return config, file
 
 
-def _of_run(folder: Path, knobs: dict[str, Any]) -> tuple[Any, Path]:
+def _of_run(folder: Path, knobs: dict[str, Any], task: str | None) -> tuple[Any, Path]:
     """The config of a complete run, and its folder."""
     run = Run(folder.resolve())
     cell = run.cell()
+    if task not in (None, cell.job):
+        raise ConfigError(f"--task {task}: {run.folder.name} is a run of {cell.job}")
     if not run.complete:
         raise RunError(
             f"{run.folder} is not complete: it has no done.json; launch its grid again, and see "

@@ -117,10 +117,13 @@ def build(config: StenosisGrading, data: GradeData, train: Sequence[GradeCase]) 
     return Grader(config, data.conditions, len(data.levels), weights)
 
 
-def predict(model: nn.Module, places: Places, device: torch.device, run: Run) -> Probabilities:
+def predict(
+    model: nn.Module, places: Places, device: torch.device, run: Run | None = None
+) -> Probabilities:
     """The probabilities of the grades of all places, each computed once.
 
     They are the mean over `config.test_views` views, the first of which is the place as it is.
+    With a run its wish to stop is heard.
 
     Raises
     ------
@@ -129,7 +132,7 @@ def predict(model: nn.Module, places: Places, device: torch.device, run: Run) ->
     """
     found: list[tuple[tuple[str, str], np.ndarray]] = []
     for units in _portions(ranks.mine(places.units)):
-        if run.stop_requested and ranks.count() == 1:
+        if run is not None and run.stop_requested and ranks.count() == 1:
             raise Interrupted("stopped while predicting")
         p = _mean_over_views(model.eval(), places, units, device)
         for row, at in enumerate(units):
