@@ -19,8 +19,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from spine_tasks import ranks, torch_checkpoints
+from spine_tasks.cell import Cell
 from spine_tasks.errors import Interrupted
 from spine_tasks.run import Run
+from spine_tasks.schedules import factor
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +63,31 @@ class Plan:
     ema: float | None = None  # decay a step
     bfloat16: bool = False
     compile: bool = False
+
+    @classmethod
+    def of(cls, cell: Cell, steps: int) -> "Plan":
+        """The plan of a cell, whose config has the knobs of optimisation, with steps an epoch."""
+        config = cell.config
+        if config.schedule == "step" and config.lr_drop >= config.epochs:
+            late = (config.lr_drop, config.epochs)
+            log.warning("lr_drop %d is not before the last of %d epochs: it never drops", *late)
+        return cls(
+            seed=cell.seed,
+            epochs=config.epochs,
+            steps=steps,
+            patience=config.patience,
+            min_delta=config.min_delta,
+            keep_best=config.keep == "best",
+            score=config.chosen_by,
+            checkpoint_s=cell.resources.checkpoint_s,
+            factor=lambda step: factor(
+                config.schedule, step, config.epochs * steps, steps, config.lr_drop
+            ),
+            clip_norm=config.clip_norm,
+            ema=config.ema,
+            bfloat16=config.precision == "bfloat16",
+            compile=config.compile,
+        )
 
 
 class Learner:

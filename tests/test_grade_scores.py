@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from spine_tasks.data.grade_cases import GradeCase
+from spine_tasks.data.rsna_names import CONDITIONS as CONDITIONS_OF_CHALLENGE
+from spine_tasks.data.rsna_names import GRADES
 from spine_tasks.errors import RunError
 from spine_tasks.grade_predictions import load_grades, save_grades
-from spine_tasks.metrics import METRICS, rsna
+from spine_tasks.metrics import METRICS
 from spine_tasks.metrics.grade_scores import (
     ALL,
     SET,
@@ -132,7 +134,7 @@ def test_every_metric_is_in_the_table_with_its_range():
 
 
 def test_the_challenges_metric_is_there_for_its_conditions():
-    conditions = dict.fromkeys(rsna.CONDITIONS, rsna.GRADES)
+    conditions = dict.fromkeys(CONDITIONS_OF_CHALLENGE, GRADES)
     cases = [
         GradeCase(
             id=f"{study}_{name}_{level}",

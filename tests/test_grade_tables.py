@@ -39,7 +39,7 @@ def test_rows_of_one_place_are_one_case_with_several_grades(tmp_path):
 
 def test_named_grades_need_an_order(tmp_path):
     write(tmp_path, "a.png,7,L1,stenosis,mild,1,2,,", "a.png,7,L2,stenosis,severe,1,2,,")
-    with pytest.raises(DataError, match=r"order of the grades of stenosis, \['mild', 'severe'\]"):
+    with pytest.raises(DataError, match=r"stenosis: the order of its grades \['mild', 'severe'\]"):
         read_grades(tmp_path)
     (tmp_path / "grades.json").write_text(json.dumps({"stenosis": ["mild", "moderate", "severe"]}))
     data = read_grades(tmp_path)
@@ -63,7 +63,7 @@ def test_a_place_without_a_grade_is_counted(tmp_path, caplog):
         (["a.png,7,1,p,1,one,2,,"], "line 2: x must be px, got 'one'"),
         (["a.png,7,1,p,1,,2,,"], "line 2: needs x and y"),
         (["a.png,7,1,p,1,1,2,3,"], "width and height both or neither"),
-        (["a.png,7,1,p,1,1,2,,", "a.png,7,1,p,2,1,2,,"], "line 2: two grades of p at one place"),
+        (["a.png,7,1,p,1,1,2,,", "a.png,7,1,p,2,1,2,,"], "line 3: two grades of p at one place"),
         (["a.png,7,1,p,1,1,2,,", "a.png,8,1,q,1,1,2,,"], "one place of two subjects, 7 and 8"),
         (["a.png,7,1,p,1,1,2,,", "a.png,7,1,p,2,5,2,,"], "two places called a_1"),
     ],

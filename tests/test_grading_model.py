@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from spine_tasks.configs import StenosisGrading
+from spine_tasks.data.rsna_names import GRADES
 from spine_tasks.errors import ConfigError
-from spine_tasks.metrics.rsna import GRADES
 from spine_tasks.tasks.grading.model import Grader, layers_of
 
 CONDITIONS = {"canal": GRADES, "narrowing": ("0", "1")}

@@ -14,7 +14,7 @@ FRAMEWORKS = {"tensorflow", "torch", "keras", "torchvision", "timm", "nnunetv2"}
 # Beside those in tasks/: the loops, what they need, and what reads PyTorch's files.
 MAY_IMPORT_THEM = {
     *("loop_keras", "loop_torch", "torch_checkpoints", "torch_machine", "ranks", "meeting"),
-    "clean_model",
+    *("batches_torch", "clean_model"),
 }
 IMPORTED = """
 import importlib, sys

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from spine_tasks.cell import Cell
 from spine_tasks.data.bids import Case, find_cases
@@ -62,10 +63,7 @@ def box_cases_of(cell: Cell, part: str, results: Path) -> tuple[list[BoxCase], C
     if part == "test" and cell.config.test_data is not None:
         other = read_coco(staged(Path(cell.config.test_data)), data.categories)
         return list(other.cases), other
-    subjects = load_split(cell.split).part(cell.fold, part)
-    cases = data.of_subjects(subjects)
-    _check_subjects(cell, part, subjects, {case.subject for case in cases}, data.folder)
-    return cases, data
+    return _of_part(cell, part, data), data
 
 
 def grade_cases_of(cell: Cell, part: str, results: Path) -> tuple[list[GradeCase], GradeData]:
@@ -94,20 +92,19 @@ def grade_cases_of(cell: Cell, part: str, results: Path) -> tuple[list[GradeCase
                 f"{data.conditions} at {data.levels}; give them the same grades and levels"
             )
         return list(other.cases), other
+    return _of_part(cell, part, data), data
+
+
+def _of_part(cell: Cell, part: str, data: Any) -> list[Any]:
+    """The cases of a part's subjects, of each of whom there is one."""
     subjects = load_split(cell.split).part(cell.fold, part)
-    cases = data.of_subjects(subjects)
-    _check_subjects(cell, part, subjects, {case.subject for case in cases}, data.folder)
-    return cases, data
-
-
-def _check_subjects(
-    cell: Cell, part: str, subjects: Sequence[str], found: set[str], folder: Path
-) -> None:
-    if absent := sorted(set(subjects) - found):
+    cases: list[Any] = data.of_subjects(subjects)
+    if absent := sorted(set(subjects) - {case.subject for case in cases}):
         raise DataError(
-            f"{folder}: nothing of {len(absent)} of the {len(subjects)} subjects that "
+            f"{data.folder}: nothing of {len(absent)} of the {len(subjects)} subjects that "
             f"{cell.split} has in {part}, such as {absent[0]}; correct the split, or fetch the data"
         )
+    return cases
 
 
 def files_of(cell: Cell, results: Path) -> dict[tuple[str, str], Path]:

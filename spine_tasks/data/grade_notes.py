@@ -1,10 +1,13 @@
-"""What readers of grades say: how much was left out, and which name was meant."""
+"""What readers of grades share: a table, and how much was left out."""
 
-import difflib
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
+
+from spine_tasks.errors import DataError, SplitError
+from spine_tasks.splits import Row as Row
+from spine_tasks.splits import read_table
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +29,18 @@ class Notes:
             log.warning("%s: %d %s, first %s", self.folder, len(those), what, those[0])
 
 
-def near(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name."""
-    known = list(known)
-    found = difflib.get_close_matches(name, known, n=1)
-    return (f", did you mean {found[0]!r}? " if found else "; ") + f"known: {', '.join(known)}"
+def read_columns(file: Path, columns: Sequence[str]) -> dict[int, Row]:
+    """The rows of a CSV table with all as text, by their line in the file.
+
+    Raises
+    ------
+    DataError
+        It is missing, no table, or lacks a column.
+    """
+    try:
+        rows = read_table(file, ",")
+    except (OSError, SplitError) as error:
+        raise DataError(f"{file}: no table ({error})") from error
+    if missing := [name for name in columns if name not in rows[0]]:
+        raise DataError(f"{file}: no column {missing[0]!r}; it has {', '.join(rows[0])}")
+    return dict(enumerate(rows, start=2))

@@ -7,13 +7,12 @@ order, or names whose order `grades.json` gives: `{"condition": ["mild", "severe
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import pandas as pd
-
+from spine_tasks.configs import suggestion
 from spine_tasks.data.grade_cases import GradeCase, GradeData
-from spine_tasks.data.grade_notes import Notes, near
+from spine_tasks.data.grade_notes import Notes, Row, read_columns
 from spine_tasks.errors import DataError
 
 TABLE, ORDERS = "grades.csv", "grades.json"
@@ -36,56 +35,52 @@ def read_grade_table(folder: Path) -> GradeData:
         has two grades of one condition.
     """
     file = folder / TABLE
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: no table ({error}); see `prepare.py grades --help`") from error
-    if missing := [name for name in COLUMNS if name not in table.columns]:
-        raise DataError(f"{file}: no column {missing[0]!r}; it has {', '.join(table.columns)}")
-    for name in ("study", "side", "width", "height"):
-        if name not in table.columns:
-            table[name] = ""
-    conditions = _conditions(folder, table)
-    cases, notes = [], Notes(folder)
-    for place, rows in table.groupby(PLACE, sort=False):
-        case = _case(folder, file, dict(zip(PLACE, map(str, place), strict=True)), rows, conditions)
-        cases.append(case)
+    rows = read_columns(file, COLUMNS)
+    conditions = _conditions(folder, rows.values())
+    places: dict[tuple[str, ...], dict[int, Row]] = {}
+    for line, row in rows.items():
+        place = tuple(row.get(name, "") for name in PLACE)
+        places.setdefault(place, {})[line] = row
+    cases = [_case(folder, file, of_place, conditions) for of_place in places.values()]
+    notes = Notes(folder)
+    for case in cases:
         for condition in (name for name, grade in case.grades.items() if grade is None):
             notes.add("places without a grade, which are only predicted", f"{case.id} {condition}")
     notes.tell()
     _check_ids(file, cases)
     tables = (file, folder / ORDERS) if (folder / ORDERS).exists() else (file,)
-    levels = _in_order(table["level"].unique().tolist())
+    levels = _in_order(list(dict.fromkeys(row["level"] for row in rows.values())))
     ordered = tuple(sorted(cases, key=lambda case: case.id))
     return GradeData(folder, ordered, conditions, levels, tables)
 
 
 def _case(
-    folder: Path,
-    file: Path,
-    place: Mapping[str, str],
-    rows: pd.DataFrame,
-    conditions: Mapping[str, Sequence[str]],
+    folder: Path, file: Path, rows: Mapping[int, Row], conditions: Mapping[str, Sequence[str]]
 ) -> GradeCase:
-    where = f"{file}, line {rows.index[0] + 2}"
-    if place["side"] not in SIDES:
-        raise DataError(f"{where}: side must be left, right or empty, got {place['side']!r}")
+    """A place from its rows, by their lines: one a condition."""
+    line, place = next(iter(rows.items()))
+    where, side = f"{file}, line {line}", place.get("side", "")
+    if side not in SIDES:
+        raise DataError(f"{where}: side must be left, right or empty, got {side!r}")
     image = folder / place["image"]
     if not image.is_file():
         raise DataError(f"{where}: {image} is not there")
-    if twice := rows["condition"][rows["condition"].duplicated()].tolist():
-        raise DataError(f"{where}: two grades of {twice[0]} at one place; keep one")
-    if len(subjects := rows["subject"].unique()) > 1:
-        raise DataError(f"{where}: one place of two subjects, {subjects[0]} and {subjects[1]}")
-    numbers = [_number(place[name], where, name) for name in ("x", "y", "width", "height")]
-    x, y, width, height = numbers
+    subjects = {row["subject"] for row in rows.values()}
+    if len(subjects) > 1:
+        raise DataError(f"{where}: one place of two subjects, {' and '.join(sorted(subjects))}")
+    x, y, width, height = (_number(place, where, name) for name in ("x", "y", "width", "height"))
     if x is None or y is None or (width is None) != (height is None):
         raise DataError(f"{where}: needs x and y, and width and height both or neither")
-    study = place["study"] or Path(place["image"]).stem
-    grades = dict(zip(rows["condition"], rows["grade"], strict=True))
+    grades: dict[str, int | None] = {}
+    for at, row in rows.items():
+        name, grade = row["condition"], row["grade"]
+        if name in grades:
+            raise DataError(f"{file}, line {at}: two grades of {name} at one place; keep one")
+        grades[name] = conditions[name].index(grade) if grade else None
+    study = place.get("study") or Path(place["image"]).stem
     return GradeCase(
-        id="_".join(part for part in (study, place["side"], place["level"]) if part),
-        subject=str(subjects[0]),
+        id="_".join(part for part in (study, side, place["level"]) if part),
+        subject=subjects.pop(),
         study=study,
         level=place["level"],
         series=(image,),
@@ -94,15 +89,12 @@ def _case(
         y=y,
         width=width,
         height=height,
-        side=place["side"],
-        grades={
-            condition: conditions[condition].index(grade) if grade else None
-            for condition, grade in grades.items()
-        },
+        side=side,
+        grades=grades,
     )
 
 
-def _conditions(folder: Path, table: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+def _conditions(folder: Path, rows: Iterable[Row]) -> dict[str, tuple[str, ...]]:
     """Condition -> its grades in order."""
     orders: dict[str, list[str]] = {}
     if (folder / ORDERS).exists():
@@ -110,37 +102,41 @@ def _conditions(folder: Path, table: pd.DataFrame) -> dict[str, tuple[str, ...]]
             orders = json.loads((folder / ORDERS).read_text(encoding="utf-8"))
         except ValueError as error:
             raise DataError(f"{folder / ORDERS}: not JSON ({error})") from error
-    found: dict[str, tuple[str, ...]] = {}
-    for condition, grades in table.groupby("condition", sort=True)["grade"]:
-        given = sorted(set(grades) - {""})
-        if str(condition) in orders:
-            known = tuple(map(str, orders[str(condition)]))
-            if unknown := [grade for grade in given if grade not in known]:
-                wrong = f"{folder / TABLE}: {condition}: no grade {unknown[0]!r}"
-                raise DataError(wrong + near(unknown[0], known))
-        elif all(re.fullmatch(r"\d+", grade) for grade in given) and given:
-            numbers = sorted(map(int, given))
-            known = tuple(map(str, range(numbers[0], numbers[-1] + 1)))
-        else:
-            raise DataError(
-                f"{folder / TABLE}: the order of the grades of {condition}, {given}, is not known; "
-                f"give it in {ORDERS}"
-            )
-        if len(known) < 2:
-            raise DataError(f"{folder / TABLE}: {condition} has one grade only, {known[0]}")
-        found[str(condition)] = known
-    return found
+    given: dict[str, set[str]] = {}
+    for row in rows:
+        given.setdefault(row["condition"], set()).add(row["grade"])
+    return {
+        name: _order(f"{folder / TABLE}: {name}", sorted(grades - {""}), orders.get(name))
+        for name, grades in sorted(given.items())
+    }
+
+
+def _order(where: str, given: Sequence[str], order: Sequence[str] | None) -> tuple[str, ...]:
+    """The grades of a condition, the mildest first."""
+    if order is not None:
+        known = tuple(map(str, order))
+        if unknown := [grade for grade in given if grade not in known]:
+            raise DataError(f"{where}: no grade {unknown[0]!r}{suggestion(unknown[0], known)}")
+    elif given and all(re.fullmatch(r"\d+", grade) for grade in given):
+        numbers = sorted(map(int, given))
+        known = tuple(map(str, range(numbers[0], numbers[-1] + 1)))
+    else:
+        raise DataError(
+            f"{where}: the order of its grades {list(given)} is not known; give it in {ORDERS}"
+        )
+    if len(known) < 2:
+        raise DataError(f"{where} has one grade only, {known[0]}")
+    return known
 
 
 def _in_order(levels: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(levels, key=int) if all(level.isdigit() for level in levels) else levels)
 
 
-def _number(text: str, where: str, name: str) -> float | None:
-    if not text:
-        return None
+def _number(row: Row, where: str, name: str) -> float | None:
+    text = row.get(name, "")
     try:
-        return float(text)
+        return float(text) if text else None
     except ValueError as error:
         raise DataError(f"{where}: {name} must be px, got {text!r}") from error
 

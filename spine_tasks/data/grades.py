@@ -6,8 +6,8 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+from spine_tasks.configs import suggestion
 from spine_tasks.data.grade_cases import GradeData
-from spine_tasks.data.grade_notes import near
 from spine_tasks.data.grade_tables import ORDERS, TABLE, read_grade_table
 from spine_tasks.data.rsna_tables import is_rsna, read_rsna
 from spine_tasks.errors import DataError
@@ -51,7 +51,9 @@ def _read(folder: Path, _state: tuple[tuple[Path, int, int], ...]) -> GradeData:
 def _only(data: GradeData, conditions: Sequence[str]) -> GradeData:
     for name in conditions:
         if name not in data.conditions:
-            raise DataError(f"{data.folder}: no condition {name!r}{near(name, data.conditions)}")
+            raise DataError(
+                f"{data.folder}: no condition {name!r}{suggestion(name, data.conditions)}"
+            )
     cases = [
         replace(case, grades={name: g for name, g in case.grades.items() if name in conditions})
         for case in data.cases

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from spine_tasks.data.phantom_lumbar_scan import LEVEL_Z_MM, Grades, place_mm, scan
 from spine_tasks.data.phantom_sagittal import number
-from spine_tasks.data.rsna_tables import LEVELS, SIDED
+from spine_tasks.data.rsna_names import GRADES, LEVELS, SIDED
 from spine_tasks.errors import DataError
 from spine_tasks.files import read_json, replacing, write_json, write_text
-from spine_tasks.metrics.rsna import GRADES
 
 VERSION = "1"  # raise it with every change that moves a pixel: old and new files never mix
 RECORD = "phantom.json"

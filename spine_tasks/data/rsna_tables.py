@@ -11,19 +11,12 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-import pandas as pd
-
+from spine_tasks.configs import suggestion
 from spine_tasks.data.grade_cases import GradeCase, GradeData
-from spine_tasks.data.grade_notes import Notes, near
+from spine_tasks.data.grade_notes import Notes, Row, read_columns
+from spine_tasks.data.rsna_names import CONDITIONS, GRADES, LEVELS, SIDED
 from spine_tasks.errors import DataError
-from spine_tasks.metrics.rsna import CONDITIONS, GRADES
 
-LEVELS = ("L1/L2", "L2/L3", "L3/L4", "L4/L5", "L5/S1")
-SIDED = tuple(
-    (condition, side)
-    for condition in CONDITIONS
-    for side in (("",) if condition.startswith("spinal") else ("left", "right"))
-)
 COORDINATES = ("study_id", "series_id", "instance_number", "condition", "level", "x", "y")
 
 log = logging.getLogger(__name__)
@@ -97,25 +90,25 @@ def read_places(file: Path, images: Path) -> GradeData:
     return _data(images, _cases(file, images, {}), (file,))
 
 
-def _of_study(table: pd.DataFrame, images: Path) -> pd.DataFrame:
-    """The rows of the study whose folder is given; all rows where it is that of many."""
-    own = table["study_id"] == images.name
-    if not own.any() or own.all() or (images / images.name).exists():
-        return table
-    log.warning("%s: %d places of other studies left out", images, (~own).sum())
-    return table[own]
-
-
 def _data(folder: Path, cases: Mapping[str, GradeCase], tables: tuple[Path, ...]) -> GradeData:
     ordered = tuple(cases[name] for name in sorted(cases))
     return GradeData(folder, ordered, dict.fromkeys(CONDITIONS, GRADES), LEVELS, tables)
 
 
+def _of_study(rows: dict[int, Row], images: Path) -> dict[int, Row]:
+    """The rows of the study whose folder is given; all rows where it is that of many."""
+    own = {line: row for line, row in rows.items() if row["study_id"] == images.name}
+    if not own or len(own) == len(rows) or (images / images.name).exists():
+        return rows
+    log.warning("%s: %d places of other studies left out", images, len(rows) - len(own))
+    return own
+
+
 def _cases(file: Path, images: Path, grades: Mapping[tuple[str, ...], int]) -> dict[str, GradeCase]:
-    table, cases = _of_study(_read(file, COORDINATES), images), dict[str, GradeCase]()
-    for line, *values in table.itertuples(name=None):
-        where = f"{file}, line {line + 2}"
-        case = _case(images, dict(zip(table.columns, values, strict=True)), where, grades)
+    cases: dict[str, GradeCase] = {}
+    for line, row in _of_study(read_columns(file, COORDINATES), images).items():
+        where = f"{file}, line {line}"
+        case = _case(images, row, where, grades)
         if case.id in cases:
             raise DataError(f"{where}: a second place of {case.id}; keep one")
         cases[case.id] = case
@@ -174,48 +167,41 @@ def place_of(condition: str, level: str, where: str) -> Place:
     name = re.sub(r"[\s_]+", "_", condition.strip().lower())
     known = {f"{side}_{one}" if side else one: (one, side) for one, side in SIDED}
     if name not in known:
-        raise DataError(f"{where}: no condition {condition!r}{near(name, known)}")
+        raise DataError(f"{where}: no condition {condition!r}{suggestion(name, known)}")
     spelt = re.sub(r"[\s_/-]+", "/", level.strip().upper())
     if spelt not in LEVELS:
-        raise DataError(f"{where}: no level {level!r}{near(spelt, LEVELS)}")
+        raise DataError(f"{where}: no level {level!r}{suggestion(spelt, LEVELS)}")
     return *known[name], spelt
 
 
 def _grades(file: Path) -> dict[tuple[str, ...], int]:
     """(study, condition, side, level) -> grade, of the cells that are not empty."""
-    table = _read(file, ("study_id",))
     names = {
-        f"{side}_{condition}_{level}".strip("_").lower().replace("/", "_"): (condition, side, level)
+        row_id("", condition, side, level)[1:]: (condition, side, level)
         for condition, side in SIDED
         for level in LEVELS
     }
-    if unknown := [name for name in table.columns if name != "study_id" and name not in names]:
-        raise DataError(f"{file}: no condition and level {unknown[0]!r}{near(unknown[0], names)}")
-    if twice := table["study_id"][table["study_id"].duplicated()].tolist():
-        raise DataError(f"{file}: study {twice[0]} has two rows; keep one")
     grades: dict[tuple[str, ...], int] = {}
-    for values in table.itertuples(index=False, name=None):
-        row = dict(zip(table.columns, values, strict=True))
-        for name, place in names.items():
-            if grade := row.get(name, ""):
-                if grade not in GRADES:
-                    raise DataError(
-                        f"{file}: study {row['study_id']}, {name}: no grade {grade!r}; grades are "
-                        f"{', '.join(GRADES)}, or empty"
-                    )
-                grades[row["study_id"], *place] = GRADES.index(grade)
+    studies: set[str] = set()
+    for line, row in read_columns(file, ("study_id",)).items():
+        study = row["study_id"]
+        if study in studies:
+            raise DataError(f"{file}, line {line}: study {study} has two rows; keep one")
+        studies.add(study)
+        for name, grade in row.items():
+            if name == "study_id":
+                continue
+            if name not in names:
+                hint = suggestion(name, names)
+                raise DataError(f"{file}: no condition and level {name!r}{hint}")
+            if grade and grade not in GRADES:
+                raise DataError(
+                    f"{file}: study {study}, {name}: no grade {grade!r}; grades are "
+                    f"{', '.join(GRADES)}, or empty"
+                )
+            if grade:
+                grades[study, *names[name]] = GRADES.index(grade)
     return grades
-
-
-def _read(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """A table with all as text; empty where nothing is."""
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: no table ({error})") from error
-    if missing := [name for name in columns if name not in table.columns]:
-        raise DataError(f"{file}: no column {missing[0]!r}; it has {', '.join(table.columns)}")
-    return table
 
 
 @cache

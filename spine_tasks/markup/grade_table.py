@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spine_tasks.data.grade_notes import near
+from spine_tasks.configs import suggestion
 from spine_tasks.data.grade_tables import COLUMNS, TABLE
 from spine_tasks.errors import ConfigError, DataError
 from spine_tasks.files import write_text
@@ -58,7 +58,7 @@ def _rows(
     where = f"{chosen.input}: annotation {mark.get('id', 'without id')}"
     for key, of in ((chosen.patient, image), (chosen.level, mark)):
         if key not in of:
-            raise DataError(f"{where}: no {key!r}{near(key, of)}")
+            raise DataError(f"{where}: no {key!r}{suggestion(key, of)}")
     file = images / picture_name(where, str(image["file_name"]), images)
     try:
         x, y, width, height = mark["bbox"]
@@ -68,7 +68,7 @@ def _rows(
     known = mark.get("grades") or {}
     for name, key in conditions.items():
         if known and key not in known:
-            raise DataError(f"{where}: {name}: no grade {key!r}{near(key, known)}")
+            raise DataError(f"{where}: {name}: no grade {key!r}{suggestion(key, known)}")
     place = [os.path.relpath(file, chosen.output), image[chosen.patient], mark[chosen.level]]
     given = {name: known.get(key) for name, key in conditions.items()}
     return [

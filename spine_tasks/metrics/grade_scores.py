@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spine_tasks.data.grade_cases import GradeCase
+from spine_tasks.data.rsna_names import CONDITIONS, GRADES
 from spine_tasks.grade_predictions import Probabilities
 from spine_tasks.metrics import grades as g
 from spine_tasks.metrics import rsna
@@ -140,11 +141,11 @@ def set_metrics(
         for grade, name in enumerate(conditions[condition]):
             for metric, value in _of_grade(places, own, grade).items():
                 values[f"{condition}: {name}", metric] = value
-    if all(tuple(conditions.get(name, ())) == rsna.GRADES for name in rsna.CONDITIONS):
-        rows = {name: _rsna_rows(test[name], weights[name]) for name in rsna.CONDITIONS}
+    if all(tuple(conditions.get(name, ())) == GRADES for name in CONDITIONS):
+        rows = {name: _rsna_rows(test[name], weights[name]) for name in CONDITIONS}
         terms = rsna.rsna(rows)
         values |= {(ALL, metric): terms[metric] for metric in ("any_severe_spinal", "rsna")}
-        values |= {(name, "log_loss_weighted"): terms[name] for name in rsna.CONDITIONS}
+        values |= {(name, "log_loss_weighted"): terms[name] for name in CONDITIONS}
     return values
 
 

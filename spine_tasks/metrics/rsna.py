@@ -10,12 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spine_tasks.data.rsna_names import CANAL, CONDITIONS
 from spine_tasks.metrics.box_rates import ratio
 from spine_tasks.metrics.grades import Floats, Integers, log_losses
 
-CANAL = "spinal_canal_stenosis"
-CONDITIONS = (CANAL, "neural_foraminal_narrowing", "subarticular_stenosis")
-GRADES = ("Normal/Mild", "Moderate", "Severe")
 WEIGHTS = np.array([1.0, 2.0, 4.0])  # of a row, by its true grade
 SEVERE = 2
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from spine_tasks.data.grade_cases import GradeCase, GradeData
 from spine_tasks.data.grades import read_grades
+from spine_tasks.data.rsna_names import GRADES
 from spine_tasks.data.rsna_tables import read_places
 from spine_tasks.errors import ConfigError
 from spine_tasks.files import write_text
 from spine_tasks.grade_predictions import Probabilities, save_grades
-from spine_tasks.metrics import rsna
 from spine_tasks.predict.places import refuse_inputs_and_runs, task_module
 
 TASK = "spine_tasks.tasks.grading.predict"
@@ -46,7 +46,7 @@ def predict_grades(asked: argparse.Namespace, models: Sequence[tuple[Any, Path]]
     found = predictor(cases)
     save_grades(grades, cases, found, conditions)
     written = [grades]
-    if all(tuple(names) == rsna.GRADES for names in conditions.values()):
+    if all(tuple(names) == GRADES for names in conditions.values()):
         write_text(submission, _submission(cases, found))
         written.append(submission)
     studies = len({case.study for case in cases})

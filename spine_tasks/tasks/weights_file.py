@@ -22,6 +22,20 @@ def save_network(file: Path, model: nn.Module, about: dict[str, Any]) -> None:
         save_file(tensors, partial, metadata=texts)
 
 
+def weights_of(run: Path) -> Path:
+    """The weights file in a run's folder.
+
+    Raises
+    ------
+    WeightsError
+        There is none.
+    """
+    file = run / WEIGHTS_FILE
+    if not file.is_file():
+        raise WeightsError(f"{file}: no such file; put it back, or choose a run that has its own")
+    return file
+
+
 def about_network(file: Path, *names: str) -> tuple[Any, ...]:
     """What a file says of its network's outputs, by name.
 

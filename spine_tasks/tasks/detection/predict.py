@@ -9,14 +9,14 @@ from torch import nn
 
 from spine_tasks.configs import Detection
 from spine_tasks.data.coco import BoxCase
-from spine_tasks.errors import ConfigError, WeightsError
+from spine_tasks.errors import ConfigError
 from spine_tasks.predictions import Detections
 from spine_tasks.tasks.detection.inputs import read_case
 from spine_tasks.tasks.detection.merging import fuse, merge_duplicates
 from spine_tasks.tasks.detection.networks import build
 from spine_tasks.tasks.detection.train import detect
 from spine_tasks.tasks.detection.weights_file import categories_of
-from spine_tasks.tasks.weights_file import WEIGHTS_FILE, load_network
+from spine_tasks.tasks.weights_file import load_network, weights_of
 from spine_tasks.torch_machine import use_this_machine
 
 
@@ -62,7 +62,7 @@ def predictor(runs: Sequence[tuple[Detection, Path]]) -> Predictor:
         Two runs tell other categories apart.
     """
     device = use_this_machine(runs[0][0].threads, gpus=0)
-    known = [categories_of(_weights(folder)) for _, folder in runs]
+    known = [categories_of(weights_of(folder)) for _, folder in runs]
     first, ids = known[0]
     for (_, folder), (categories, _) in zip(runs, known, strict=True):
         if categories != first:
@@ -82,16 +82,9 @@ def trained(config: Detection, folder: Path) -> nn.Module:
     WeightsError
         The run keeps no weights, or they do not fit the config.
     """
-    file = _weights(folder)
+    file = weights_of(folder)
     model = build(config, len(categories_of(file)[0]))
     load_network(file, model)
     if config.channels_last:  # as it was trained: another layout rounds otherwise
         model.to(memory_format=torch.channels_last)
     return model.eval()
-
-
-def _weights(folder: Path) -> Path:
-    file = folder / WEIGHTS_FILE
-    if not file.is_file():
-        raise WeightsError(f"{file}: no such file; put it back, or choose a run that has its own")
-    return file

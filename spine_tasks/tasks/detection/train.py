@@ -22,7 +22,6 @@ from spine_tasks.metrics.boxes import matched
 from spine_tasks.metrics.resampling import ap50_replicates
 from spine_tasks.predictions import Detections, save_boxes
 from spine_tasks.run import Run
-from spine_tasks.schedules import factor
 from spine_tasks.tasks.detection.batches import batches_of
 from spine_tasks.tasks.detection.inputs import normalise, read_case, to_original
 from spine_tasks.tasks.detection.merging import merge_duplicates
@@ -65,7 +64,9 @@ def _train(cell: Cell, run: Run, device: torch.device) -> None:
 
     workers = max(0, cell.resources.cpus - config.threads)
     batches = batches_of(cases, config, cell.seed, workers, ranks.rank(), ranks.count())
-    judged = fit(run, model, optimizer(model, config), batches, validate, _plan(cell, len(batches)))
+    judged = fit(
+        run, model, optimizer(model, config), batches, validate, Plan.of(cell, len(batches))
+    )
     if ranks.rank() == 0:
         save_weights(run.folder / WEIGHTS_FILE, judged, data)
     _save_boxes(judged, "val", validation, data, cell, run, device)
@@ -156,33 +157,6 @@ def _check_boxes(
                 "that nothing can be learned, or chosen by it (keep=best); correct the split, the "
                 "annotations or `categories`"
             )
-
-
-def _plan(cell: Cell, steps: int) -> Plan:
-    config: Detection = cell.config
-    if config.schedule == "step" and config.lr_drop >= config.epochs:
-        log.warning(
-            "lr_drop %d is not before the last of %d epochs: the learning rate never drops",
-            config.lr_drop,
-            config.epochs,
-        )
-    return Plan(
-        seed=cell.seed,
-        epochs=config.epochs,
-        steps=steps,
-        patience=config.patience,
-        min_delta=config.min_delta,
-        keep_best=config.keep == "best",
-        score=config.chosen_by,
-        checkpoint_s=cell.resources.checkpoint_s,
-        factor=lambda step: factor(
-            config.schedule, step, config.epochs * steps, steps, config.lr_drop
-        ),
-        clip_norm=config.clip_norm,
-        ema=config.ema,
-        bfloat16=config.precision == "bfloat16",
-        compile=config.compile,
-    )
 
 
 def _save_boxes(

@@ -9,12 +9,12 @@ import torch
 
 from spine_tasks.configs import StenosisGrading
 from spine_tasks.data.grade_cases import GradeCase
-from spine_tasks.errors import ConfigError, DataError, WeightsError
+from spine_tasks.errors import ConfigError, DataError
 from spine_tasks.grade_predictions import Probabilities
 from spine_tasks.tasks.grading.model import Grader
 from spine_tasks.tasks.grading.places import Places
 from spine_tasks.tasks.grading.train import predict
-from spine_tasks.tasks.weights_file import WEIGHTS_FILE, about_network, load_network
+from spine_tasks.tasks.weights_file import about_network, load_network, weights_of
 from spine_tasks.torch_machine import use_this_machine
 
 
@@ -60,7 +60,7 @@ def predictor(runs: Sequence[tuple[StenosisGrading, Path]]) -> Predictor:
         Two runs know other conditions or levels.
     """
     device = use_this_machine(runs[0][0].threads, gpus=0)
-    known = [about_network(_weights(folder), "conditions", "levels") for _, folder in runs]
+    known = [about_network(weights_of(folder), "conditions", "levels") for _, folder in runs]
     conditions, levels = known[0]
     for (_, folder), one in zip(runs, known, strict=True):
         if one != known[0]:
@@ -78,12 +78,5 @@ def _trained(
 ) -> Grader:
     weights = {name: torch.ones(len(grades)) for name, grades in conditions.items()}
     model = Grader(config, conditions, levels, weights)
-    load_network(_weights(folder), model)
+    load_network(weights_of(folder), model)
     return model.eval()
-
-
-def _weights(folder: Path) -> Path:
-    file = folder / WEIGHTS_FILE
-    if not file.is_file():
-        raise WeightsError(f"{file}: no such file; put it back, or choose a run that has its own")
-    return file

@@ -18,7 +18,6 @@ from spine_tasks.grade_predictions import Probabilities, save_grades
 from spine_tasks.loop_torch import Plan, fit
 from spine_tasks.meeting import local_rank, together
 from spine_tasks.run import Run
-from spine_tasks.schedules import factor
 from spine_tasks.tasks.backbone_weights import load_backbone
 from spine_tasks.tasks.grading.logistic import fit_logistic
 from spine_tasks.tasks.grading.losses import weights_of
@@ -86,7 +85,7 @@ def _fit_by_steps(
         rank=ranks.rank(),
         ranks=ranks.count(),
     )
-    plan = _plan(cell, len(batches))
+    plan = Plan.of(cell, len(batches))
     return fit(run, model, optimizer(model, config), batches, validate, plan)
 
 
@@ -223,27 +222,6 @@ def _check_grades(
                 f"{data.folder}: no grade is known in the val part, so that nothing can be chosen "
                 "by it; take keep=last, or correct the split"
             )
-
-
-def _plan(cell: Cell, steps: int) -> Plan:
-    config: StenosisGrading = cell.config
-    return Plan(
-        seed=cell.seed,
-        epochs=config.epochs,
-        steps=steps,
-        patience=config.patience,
-        min_delta=config.min_delta,
-        keep_best=config.keep == "best",
-        score=config.chosen_by,
-        checkpoint_s=cell.resources.checkpoint_s,
-        factor=lambda step: factor(
-            config.schedule, step, config.epochs * steps, steps, config.lr_drop
-        ),
-        clip_norm=config.clip_norm,
-        ema=config.ema,
-        bfloat16=config.precision == "bfloat16",
-        compile=config.compile,
-    )
 
 
 def _save(
