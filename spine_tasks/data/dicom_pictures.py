@@ -87,7 +87,8 @@ def _read(file: Path, stop_before_pixels: bool = False) -> "Iterator[FileDataset
         import pydicom
     except ImportError as error:
         raise DataError(
-            f"{file}: DICOM needs pydicom; install the extra `detection` or `grading`, or convert it to PNG"
+            f"{file}: DICOM needs pydicom; install the extra `detection` or `grading`, or convert "
+            "it to PNG"
         ) from error
     try:
         yield pydicom.dcmread(file, stop_before_pixels=stop_before_pixels)

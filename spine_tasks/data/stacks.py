@@ -14,6 +14,10 @@ from spine_tasks.errors import DataError
 
 Floats = NDArray[np.float32]
 
+# Places of a study share slices, and are asked for one after the other.
+_picture = lru_cache(maxsize=64)(read_picture)
+_geometry = lru_cache(maxsize=4096)(slice_geometry)
+
 
 class Stack(NamedTuple):
     """Neighbouring slices of one size."""
@@ -38,9 +42,9 @@ def read_stack(case: GradeCase, slices: int) -> Stack:
         not say where they are.
     """
     middle = case.series[case.index]
-    spacing = slice_geometry(middle).spacing_mm if middle.suffix.lower() == ".dcm" else None
+    spacing = _geometry(middle).spacing_mm if middle.suffix.lower() == ".dcm" else None
     files = [middle] if slices == 1 else _neighbours(case, slices)
-    pictures = [read_picture(file) for file in files]
+    pictures = [_picture(file) for file in files]
     for file, picture in zip(files, pictures, strict=True):
         if picture.shape != pictures[len(files) // 2].shape:
             raise DataError(
@@ -68,7 +72,7 @@ def _by_position(series: tuple[Path, ...]) -> tuple[Path, ...]:
     """The slices of a series along the direction they are stacked in."""
     if len(series) == 1:
         return series
-    found = [slice_geometry(file) for file in series]
+    found = [_geometry(file) for file in series]
     if any(one.position_mm is None or one.normal is None for one in found):
         raise DataError(
             f"{series[0].parent}: slices without a position or direction, so their neighbours are "
