@@ -14,6 +14,7 @@ from spine_tasks.command import launched_parser, run_command
 from spine_tasks.configs import knobs_of
 from spine_tasks.convergence import convergence
 from spine_tasks.data.digest import data_sha256
+from spine_tasks.ensemble import ensembles
 from spine_tasks.errors import IncompleteGrid, MixedResults
 from spine_tasks.experiment import Experiment, opened
 from spine_tasks.files import read_json, write_text
@@ -34,6 +35,11 @@ def main() -> None:
     )
     flags.add_argument(
         "--mixed", action="store_true", help="collect cells of different code or data all the same"
+    )
+    flags.add_argument(
+        "--ensemble",
+        action="store_true",
+        help="also an arm of the mean probabilities of all of a fold's cells (grades only)",
     )
     run_command(lambda: collect(flags.parse_args()))
 
@@ -63,8 +69,9 @@ def collect(asked: argparse.Namespace) -> None:
         )
     _score_again(experiment, again)
     arms = [cell for cell in complete if cell.arm]
-    scores = {cell.id: _cases(experiment.run(cell), cell) for cell in complete}
-    cases = pd.concat([scores[cell.id] for cell in arms], ignore_index=True)
+    together = ensembles(experiment, arms) if asked.ensemble else []
+    scores = {cell.id: _cases(experiment.run(cell), cell) for cell in [*complete, *together]}
+    cases = pd.concat([scores[cell.id] for cell in [*arms, *together]], ignore_index=True)
     chosen_by = arms[0].config.chosen_by  # the same for every job of a grid
     histories = pd.concat([_history(experiment.run(cell), cell) for cell in arms])
     of_persons = cases.drop(of_sets(cases).index)
@@ -82,7 +89,7 @@ def collect(asked: argparse.Namespace) -> None:
         "comparisons": compared,
     }
     if len(of_persons) < len(cases):
-        tables["sets"] = set_summary(experiment, arms, cases, baseline)
+        tables["sets"] = set_summary(experiment, [*arms, *together], cases, baseline)
     if baseline is not None:
         tables["convergence"] = convergence(histories, baseline, chosen_by)
     for name, table in tables.items():

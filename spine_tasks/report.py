@@ -57,6 +57,7 @@ def show(
         "↑ higher is better, ↓ lower; least p is the smallest that this n could give.\n"
     )
     order = list(dict.fromkeys(cell.arm_name for cell in experiment.cells))
+    order += [arm for arm in tables["cases"]["arm"].unique() if arm not in order]  # an ensemble
     console.print(_summary(_rows(tables["summary"], order)))
     if "sets" in tables:
         console.print(_sets(_rows(tables["sets"], order)))
