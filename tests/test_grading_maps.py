@@ -40,7 +40,7 @@ def data(tmp_path_factory):
 
 def config(**knobs):
     small = {"backbone": "test_resnet", "image_px": 32, "threads": 1, "slices": 1, "dropout": 0.0}
-    return StenosisGrading(**small | {"freeze": "but_last", "unfreeze_blocks": 1} | knobs)
+    return StenosisGrading(**small | {"freeze": True, "unfreeze_blocks": 1} | knobs)
 
 
 def made(data, knobs, seed=0):
@@ -53,7 +53,7 @@ def made(data, knobs, seed=0):
 @pytest.mark.parametrize(
     "knobs",
     [
-        {"freeze": "all", "unfreeze_blocks": None},
+        {"unfreeze_blocks": None},
         {},
         {"unfreeze_blocks": None, "unfreeze_tensors": 5},  # in the middle of a block
     ],
@@ -138,7 +138,7 @@ def test_a_copy_as_averaging_makes_it_has_weights_of_its_own(data, tmp_path):
 
 
 def test_ever_new_views_and_unfrozen_networks_keep_nothing(data, tmp_path):
-    for knobs in ({"views": None}, {"freeze": "none", "unfreeze_blocks": None, "views": 2}):
+    for knobs in ({"views": None}, {"freeze": False, "unfreeze_blocks": None, "views": 2}):
         model, places = made(data, config(**knobs))
         keep_maps(model, places, [], tmp_path)
         assert places.maps is None

@@ -7,7 +7,8 @@ pytest.importorskip("torch", reason="PyTorch is not installed (extra `grading`)"
 import torch
 from torch import nn
 
-from spine_tasks.configs import StenosisGrading
+from spine_tasks.command import yaml_value
+from spine_tasks.configs import StenosisGrading, make_config
 from spine_tasks.data.rsna_names import GRADES
 from spine_tasks.errors import ConfigError
 from spine_tasks.tasks.grading.model import Grader, layers_of
@@ -58,7 +59,7 @@ def test_the_six_networks_have_the_published_numbers(
         backbone=backbone,
         image_px=224,
         slices=1,
-        freeze="but_last",
+        freeze=True,
         unfreeze_tensors=32,
     )
     parameters = list(model.backbone.parameters())
@@ -83,9 +84,9 @@ def test_training_gives_a_loss_a_condition_and_evaluation_probabilities():
         torch.testing.assert_close(log_p.exp().sum(1), torch.ones(4))
 
 
-@pytest.mark.parametrize("knobs", [{"freeze": "all"}, {"freeze": "but_last", "unfreeze_blocks": 1}])
+@pytest.mark.parametrize("knobs", [{}, {"unfreeze_blocks": 1}])
 def test_what_is_frozen_neither_learns_nor_drifts(knobs):
-    model = grader(**knobs)
+    model = grader(freeze=True, **knobs)
     before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
     trained = {name for name, one in model.backbone.named_parameters() if one.requires_grad}
     model.train()
@@ -95,7 +96,7 @@ def test_what_is_frozen_neither_learns_nor_drifts(knobs):
     changed = {name for name, value in now.items() if not value.equal(before[name])}
     modules = {name.rpartition(".")[0] for name in trained}
     assert {name.rpartition(".")[0] for name in changed} <= modules
-    assert bool(changed) == bool(trained) == (knobs != {"freeze": "all"})
+    assert bool(changed) == bool(trained) == bool(knobs)
 
 
 def test_without_freezing_all_is_trained_and_batch_norms_move():
@@ -111,7 +112,7 @@ def test_without_freezing_all_is_trained_and_batch_norms_move():
 def test_blocks_are_counted_from_the_end():
     of_layer = layers_of(grader().backbone)
     last = max(of_layer.values())
-    model = grader(freeze="but_last", unfreeze_blocks=1)
+    model = grader(freeze=True, unfreeze_blocks=1)
     trained = {name for name, one in model.backbone.named_parameters() if one.requires_grad}
     assert trained == {name for name, layer in of_layer.items() if layer == last}
 
@@ -197,8 +198,9 @@ def test_a_network_that_cannot_be_is_refused(knobs, said):
     ("knobs", "said"),
     [
         ({"slices": 2}, "must be odd"),
-        ({"freeze": "but_last"}, "needs either unfreeze_tensors or unfreeze_blocks"),
-        ({"unfreeze_blocks": 2}, "freeze=none neither"),
+        ({"unfreeze_blocks": 2}, "one of them, goes with freeze=true; got None, 2"),
+        ({"freeze": True, "unfreeze_blocks": 2, "unfreeze_tensors": 2}, "one of them"),
+        ({"fit": "logistic", "freeze": True, "unfreeze_blocks": 1}, "nothing unfrozen"),
         ({"conditions": ()}, "name at least one"),
         ({"hidden": (512, 0)}, "hidden must be"),
     ],
@@ -206,3 +208,10 @@ def test_a_network_that_cannot_be_is_refused(knobs, said):
 def test_a_config_that_contradicts_itself_is_refused(knobs, said):
     with pytest.raises(ConfigError, match=said):
         StenosisGrading(**knobs)
+
+
+def test_freezing_is_switched_off_by_false_and_is_no_text():
+    assert make_config("stenosis_grading", {"freeze": yaml_value("false")}).freeze is False
+    assert make_config("stenosis_grading", {"freeze": yaml_value("true")}).freeze is True
+    with pytest.raises(ConfigError, match="freeze must be bool, got 'nein'"):
+        make_config("stenosis_grading", {"freeze": yaml_value("nein")})

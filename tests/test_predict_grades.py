@@ -20,7 +20,7 @@ pytest.importorskip("torch", reason="PyTorch is not installed (extra `grading`)"
 pytest.importorskip("pydicom", reason="pydicom is not installed (extra `grading`)")
 
 KNOBS = {"backbone": "test_resnet", "image_px": 32, "slices": 1, "threads": 1, "augment": "none"}
-KNOBS |= {"fit": "logistic", "freeze": "all", "hidden": [], "level_embedding": "one_hot"}
+KNOBS |= {"fit": "logistic", "freeze": True, "hidden": [], "level_embedding": "one_hot"}
 
 
 def made(results, seed):

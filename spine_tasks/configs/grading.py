@@ -48,9 +48,9 @@ class StenosisGrading:
 
     # network
     backbone: str = "tf_efficientnetv2_m"  # any classifier of timm
-    freeze: Literal["none", "all", "but_last"] = "none"  # of the backbone; batch norm with it
-    unfreeze_tensors: int | None = None  # freeze=but_last: parameter tensors that are trained
-    unfreeze_blocks: int | None = None  # freeze=but_last: blocks that are trained
+    freeze: bool = False  # the backbone is not trained, and its batch norms do not move, but for
+    unfreeze_tensors: int | None = None  # its last parameter tensors, as published, or
+    unfreeze_blocks: int | None = None  # its last blocks
     level_embedding: Literal["none", "one_hot", "learned"] = "learned"  # beside the image
     level_features: int = 256  # of a learned embedding
     across: Literal["none", "attention", "gru"] = "none"  # the levels of a study see each other
@@ -102,18 +102,19 @@ class StenosisGrading:
             raise ConfigError(
                 f"slices must be odd, so that one is in the middle, got {self.slices}"
             )
-        given = [self.unfreeze_tensors, self.unfreeze_blocks].count(None)
-        if given != (1 if self.freeze == "but_last" else 2):
+        unfrozen = [one for one in (self.unfreeze_tensors, self.unfreeze_blocks) if one is not None]
+        if len(unfrozen) > self.freeze:
             raise ConfigError(
-                "freeze=but_last needs either unfreeze_tensors or unfreeze_blocks, and "
-                f"freeze={self.freeze} neither; got {self.unfreeze_tensors}, {self.unfreeze_blocks}"
+                "unfreeze_tensors or unfreeze_blocks, one of them, goes with freeze=true; got "
+                f"{self.unfreeze_tensors}, {self.unfreeze_blocks} and freeze={self.freeze}"
             )
-        linear = {"freeze": "all", "hidden": (), "across": "none", "loss": "cross_entropy"}
+        linear = {"freeze": True, "hidden": (), "across": "none", "loss": "cross_entropy"}
         got = {name: getattr(self, name) for name in linear}
-        if self.fit == "logistic" and (got != linear or self.level_embedding == "learned"):
+        learned = unfrozen or self.level_embedding == "learned"
+        if self.fit == "logistic" and (got != linear or learned):
             raise ConfigError(
-                f"fit=logistic needs {linear}, and level_embedding none or one_hot, got {got} and "
-                f"{self.level_embedding}"
+                f"fit=logistic needs {linear}, nothing unfrozen, and level_embedding none or "
+                f"one_hot, got {got}, {unfrozen} and {self.level_embedding}"
             )
         if self.conditions is not None and not self.conditions:
             raise ConfigError("conditions: name at least one, or null for all")

@@ -41,7 +41,7 @@ def keep_maps(model: Grader, learning: Places, others: Sequence[Places], folder:
         Those that are only predicted, in `config.test_views` views.
     """
     config = learning.config
-    if config.freeze == "none" or (config.augment != "none" and config.views is None):
+    if not config.freeze or (config.augment != "none" and config.views is None):
         return
     device = next(model.parameters()).device
     try:

@@ -222,7 +222,7 @@ def _backbone(config: StenosisGrading) -> nn.Module:
 
 
 def _freeze(backbone: nn.Module, config: StenosisGrading) -> None:
-    if config.freeze == "none":
+    if not config.freeze:
         return
     named = dict(backbone.named_parameters())
     trained: set[str] = set()
