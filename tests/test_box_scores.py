@@ -10,7 +10,7 @@ import pytest
 from box_making import at_random, case, found, perfect
 
 from spine_tasks.errors import DataError
-from spine_tasks.metrics import METRICS, cord_published, discs_published
+from spine_tasks.metrics import OF_BOXES, cord_published, discs_published
 from spine_tasks.metrics.box_scores import score_boxes
 
 CASES = [
@@ -122,12 +122,12 @@ def test_no_row_is_there_twice_and_every_metric_is_in_the_table_with_its_range()
         for subject, _, label, name, value in rows:
             assert label in {*names, "all", "background"}
             known = "found_as_<label>" if name.startswith("found_as_") else name
-            metric = METRICS[known]
+            metric = OF_BOXES[known]
             assert metric.scope == ("set" if subject == "*" else "image")
             assert type(value) is float
             assert math.isnan(value) or metric.minimum <= value <= metric.maximum
             seen.add(known)
-    assert seen == {name for name, one in METRICS.items() if one.scope in ("image", "set")}
+    assert seen == set(OF_BOXES)
 
 
 def test_published_figures_are_there_for_their_categories_alone():

@@ -31,7 +31,10 @@ def collect(results, *flags):
 
 def collect_here(results, partial=False, mixed=False):
     """The same in this process, for what is refused."""
-    under_test.collect(Namespace(grid="gm_transfer", results=results, partial=partial, mixed=mixed))
+    asked = Namespace(
+        grid="gm_transfer", results=results, partial=partial, mixed=mixed, ensemble=False
+    )
+    under_test.collect(asked)
 
 
 def change(run, **details):

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from spine_tasks.errors import DataError
-from spine_tasks.metrics import METRICS
+from spine_tasks.metrics import OF_MASKS
 from spine_tasks.metrics.mask_scores import score_masks
 from spine_tasks.metrics.overlap import Counts, count, overlap
 from spine_tasks.metrics.published import published, smoothed_dice
 from spine_tasks.metrics.surface import surface_distances
 
 NAN = math.nan
-OF_MASKS = {name: one for name, one in METRICS.items() if one.scope in ("volume", "slice")}
 
 
 def block(shape, *bounds):
@@ -165,8 +164,8 @@ def test_slices_lie_across_the_slice_axis_with_the_spacing_of_their_plane(slice_
 def test_every_metric_of_the_table_is_scored_in_its_order_once_and_once_a_slice():
     mask = block((8, 8, 3), (2, 6), (2, 6), (1, 2))
     scored = [(index, name) for index, name, _ in score_masks(mask, mask, (1, 1, 1), 2)]
-    volume = [name for name, metric in METRICS.items() if metric.scope == "volume"]
-    slices = [name for name, metric in METRICS.items() if metric.scope == "slice"]
+    volume = [name for name, metric in OF_MASKS.items() if metric.scope == "volume"]
+    slices = [name for name, metric in OF_MASKS.items() if metric.scope == "slice"]
     expected = [(None, name) for name in volume]
     expected += [(index, name) for index in range(3) for name in slices]
     assert scored == expected
@@ -195,7 +194,7 @@ def test_equal_masks_have_the_best_value_and_a_farther_shift_a_worse_one(name):
         next(value for _, got, value in score_masks(mask, moved, (0.5, 0.5, 5), 2) if got == name)
         for moved in (mask, np.roll(mask, 1, 0), np.roll(mask, 3, 0))
     )
-    metric = METRICS[name]
+    metric = OF_MASKS[name]
     if metric.higher_is_better:
         assert best == metric.maximum
         assert best > near > far
