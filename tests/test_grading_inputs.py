@@ -147,6 +147,18 @@ def test_the_place_is_in_the_middle_and_as_large_as_asked(tmp_path):
         assert (columns[0], columns[-1], rows[0], rows[-1]) == (8, 23, 12, 19)
 
 
+def test_a_box_is_stretched_to_a_square_by_its_own_sides(tmp_path):
+    pixels = np.zeros((100, 100), np.uint8)
+    pixels[40:50, 20:40] = 200
+    case = picture(tmp_path, pixels, x=30.0, y=45.0, width=20.0, height=10.0)
+    knobs = config(crop_unit="sides", crop=2.0)
+    image = finish(read_place(case, knobs) / 255, knobs)[0]
+    bright = image > image.min() + 0.5 * (image.max() - image.min())
+    rows, columns = bright.any(1).nonzero()[:, 0], bright.any(0).nonzero()[:, 0]
+    # Half of either side of 32 px.
+    assert (columns[0], columns[-1], rows[0], rows[-1]) == (8, 23, 8, 23)
+
+
 def test_millimetres_follow_the_spacing_of_rows_and_columns(data, tmp_path):
     [case] = [case for case in data.cases if case.id == "sub-s01_spinal_canal_stenosis_l3_l4"]
 
@@ -168,7 +180,9 @@ def test_millimetres_follow_the_spacing_of_rows_and_columns(data, tmp_path):
 
 def test_a_picture_without_spacing_has_no_millimetres(tmp_path):
     case = picture(tmp_path, np.zeros((48, 64), np.uint8))
-    with pytest.raises(DataError, match="spacing is not known; take crop_unit=box, px or image"):
+    with pytest.raises(
+        DataError, match="spacing is not known; take crop_unit=box, sides, px or image"
+    ):
         read_place(case, config())
 
 

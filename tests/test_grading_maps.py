@@ -79,7 +79,12 @@ def test_a_network_without_a_frozen_part_is_not_cut():
 
 
 @pytest.mark.parametrize(
-    "knobs", [{"augment": "none"}, {"augment": "light", "views": 2, "test_views": 2}]
+    "knobs",
+    [
+        {"augment": "none"},
+        {"augment": "none", "unfreeze_blocks": None, "features": "stages"},
+        {"augment": "light", "views": 2, "test_views": 2},
+    ],
 )
 def test_losses_gradients_and_probabilities_are_those_without_maps(data, tmp_path, knobs):
     plain, places = made(data, config(**knobs))
@@ -119,22 +124,28 @@ def test_a_file_is_computed_once_and_by_whatever_its_maps_follow_from(data, tmp_
     assert computed == [1, 2 * len(data.cases)]
     assert np.array_equal(keep(), first)
     assert len(computed) == 2
-    for other in ({"seed": 1}, {"image_px": 48}, {"crop": 50.0}, {"unfreeze_blocks": 2}):
+    for other in (
+        {"seed": 1},
+        {"image_px": 48},
+        {"crop": 50.0},
+        {"unfreeze_blocks": 2},
+        {"features": "stages"},
+    ):
         number = len(computed)
         keep(**other)
         assert len(computed) == number + 2, other
-    assert len(list(tmp_path.iterdir())) == 5
+    assert len(list(tmp_path.iterdir())) == 6
 
 
 def test_a_copy_as_averaging_makes_it_has_weights_of_its_own(data, tmp_path):
     model, places = made(data, config(augment="none"))
     keep_maps(model, places, [], tmp_path)
     other = copy.deepcopy(model)
-    assert {id(one) for one in other.rest[0].parameters()} <= {
+    assert {id(one) for one in other.body[0].parameters()} <= {
         id(one) for one in other.backbone.parameters()
     }
     assert list(other.state_dict()) == list(model.state_dict())
-    assert not any("rest" in name for name in model.state_dict())
+    assert not any("body" in name for name in model.state_dict())
 
 
 def test_ever_new_views_and_unfrozen_networks_keep_nothing(data, tmp_path):

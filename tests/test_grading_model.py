@@ -159,6 +159,24 @@ def test_slices_are_channels(slices):
     assert model(*batch(channels=channels), GRADED)
 
 
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit", "test_efficientnet"])
+def test_features_of_all_stages_are_the_mean_of_each_stages_map_on_one_scale(backbone):
+    model = grader(backbone=backbone, features="stages", image_px=160, level_embedding="none")
+    images = torch.randn(2, 3, 160, 160)
+    with torch.no_grad():
+        found = model.eval().features(images, torch.zeros(2, dtype=torch.int64))
+        maps = model.backbone.forward_intermediates(images, intermediates_only=True)
+    assert found.shape[1] == sum(one.shape[1] for one in maps)
+    assert len(maps) > 1
+    for one, part in zip(maps, found.split([one.shape[1] for one in maps], dim=1), strict=True):
+        mean = one.flatten(2).mean(2)
+        spread = (mean.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
+        torch.testing.assert_close(part, (mean - mean.mean(1, keepdim=True)) / spread)
+    known = grader(backbone=backbone, image_px=160, level_embedding="none")
+    body = [name for name in known.state_dict() if name.startswith("backbone.")]
+    assert [name for name in model.state_dict() if name.startswith("backbone.")] == body
+
+
 def test_mixing_draws_from_torchs_generator_alone():
     model = grader(mixup=0.4)
     losses = []

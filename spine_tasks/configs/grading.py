@@ -33,8 +33,9 @@ class StenosisGrading:
     conditions: tuple[str, ...] | None = None  # names of those to grade; None = all
 
     # input
-    crop: float = 60.0  # side of the square around the place
-    crop_unit: Literal["mm", "box", "px", "image"] = "mm"  # box: its longer side; image: no crop
+    crop: float = 60.0  # side of the square around the place, in mm, px or a box's sides:
+    # box: the longer one; sides: either, stretched to a square; image: the whole of it, no crop
+    crop_unit: Literal["mm", "box", "sides", "px", "image"] = "mm"
     image_px: int = 128  # side after resizing
     slices: int = 3  # as channels, the place's in the middle; 1: it thrice, for RGB weights
     mirror: bool = True  # places of the right side are mirrored, so that both sides look alike
@@ -51,6 +52,7 @@ class StenosisGrading:
     freeze: bool = False  # the backbone is not trained, and its batch norms do not move, but for
     unfreeze_tensors: int | None = None  # its last parameter tensors, as published, or
     unfreeze_blocks: int | None = None  # its last blocks
+    features: Literal["last", "stages"] = "last"  # stages: means of the maps of all its stages
     level_embedding: Literal["none", "one_hot", "learned"] = "learned"  # beside the image
     level_features: int = 256  # of a learned embedding
     across: Literal["none", "attention", "gru"] = "none"  # the levels of a study see each other

@@ -121,19 +121,21 @@ def _middle(case: GradeCase, stack: Stack, config: StenosisGrading) -> tuple[flo
 
 
 def _size_px(case: GradeCase, stack: Stack, config: StenosisGrading) -> tuple[float, float]:
-    """Width and height of the square on the slice's own grid."""
+    """Width and height, on the slice's own grid, of what becomes a square."""
     _, height, width = stack.values.shape
     where = case.series[case.index]
     if config.crop_unit == "image":  # as published: squeezed into a square
         return float(width), float(height)
     if config.crop_unit == "px":
         return config.crop, config.crop
-    if config.crop_unit == "box":
+    if config.crop_unit in ("box", "sides"):
         if case.width is None or case.height is None:
             raise DataError(f"{where}: {case.id} is a point, not a box; take crop_unit=mm or px")
+        if config.crop_unit == "sides":
+            return config.crop * case.width, config.crop * case.height
         return (config.crop * max(case.width, case.height),) * 2
     if stack.spacing_mm is None:
-        raise DataError(f"{where}: spacing is not known; take crop_unit=box, px or image")
+        raise DataError(f"{where}: spacing is not known; take crop_unit=box, sides, px or image")
     rows_mm, columns_mm = stack.spacing_mm
     return config.crop / columns_mm, config.crop / rows_mm
 

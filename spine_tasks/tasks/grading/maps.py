@@ -23,7 +23,7 @@ from spine_tasks.tasks.grading.split import Uncut
 MAPS = "maps"  # in an experiment's folder; may be deleted
 MOST_BYTES = 20_000_000_000  # of all its files; the ones that were not used for longest go
 PLACES = 32  # are computed at once
-KNOBS = ("backbone", "augment", "image_px", "slices", "crop", "crop_unit", "mirror")
+KNOBS = ("backbone", "features", "augment", "image_px", "slices", "crop", "crop_unit", "mirror")
 
 log = logging.getLogger(__name__)
 

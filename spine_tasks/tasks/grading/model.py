@@ -42,8 +42,9 @@ class Grader(nn.Module):
         super().__init__()
         self.config, self.conditions, self.levels = config, dict(conditions), levels
         self.backbone = _backbone(config)
-        self.rest: tuple[nn.Module, ...] = ()  # of the backbone, where maps are taken
-        features: Any = self.backbone.num_features
+        # What makes features of images, or of maps; in a tuple, as its weights are the backbone's.
+        self.body = (Stages(self.backbone) if config.features == "stages" else self.backbone,)
+        features = _width(self.body[0], config)
         embedded = 0
         if config.level_embedding == "learned":
             self.level = nn.Embedding(levels, config.level_features)
@@ -92,7 +93,7 @@ class Grader(nn.Module):
 
     def features(self, images: Tensor, levels: Tensor) -> Tensor:
         """What the head is given: (N, features) of the image, and then of its level."""
-        found = self.rest[0](images) if self.rest else self.backbone(images)
+        found = self.body[0](images)
         return torch.cat([found, self._embedded(levels, found.dtype)], dim=1)
 
     def train(self, mode: bool = True) -> "Grader":
@@ -117,8 +118,8 @@ class Grader(nn.Module):
         Uncut
             The backbone cannot be cut in two.
         """
-        frozen, rest = cut(self.backbone, images)
-        self.rest = (rest,)  # in a tuple: its weights are the backbone's
+        frozen, rest = cut(self.body[0], images)
+        self.body = (rest,)
         return frozen
 
     def _embedded(self, levels: Tensor, dtype: torch.dtype) -> Tensor:
@@ -152,6 +153,22 @@ class Grader(nn.Module):
                 loss = share * loss + (1 - share) * mixed
             losses[name] = loss / len(logits)
         return losses
+
+
+class Stages(nn.Module):
+    """Means over the maps of all stages of a backbone, each stage's normalised, side by side."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, features) of (N, C, px, px)."""
+        maps = self.backbone.forward_intermediates(  # type: ignore[operator]
+            images, intermediates_only=True
+        )
+        means = [one.mean(dim=(2, 3)) for one in maps]
+        return torch.cat([nn.functional.layer_norm(one, one.shape[1:]) for one in means], dim=1)
 
 
 class Attention(nn.Module):
@@ -204,21 +221,37 @@ def _backbone(config: StenosisGrading) -> nn.Module:
     name = config.backbone
     if not timm.is_model(name):
         raise unknown(name)
-    channels = 3 if config.slices == 1 else config.slices
-    options: dict[str, Any] = {"num_classes": 0, "in_chans": channels}
+    options: dict[str, Any] = {"num_classes": 0, "in_chans": _channels(config)}
     recipe = timm.get_pretrained_cfg(name)
     if recipe is not None and recipe.fixed_input_size:
         options["img_size"] = config.image_px
     try:
         body: nn.Module = timm.create_model(name, **options)
-        with torch.no_grad():
-            body.eval()(torch.zeros(1, channels, config.image_px, config.image_px))
     except Exception as error:  # timm has no class of its own for: this network cannot do that
-        raise ConfigError(
-            f"backbone {name}: timm makes none for {channels} channels of {config.image_px} px "
-            f"({error}); take another image_px"
-        ) from error
+        raise _impossible(config, error) from error
     return body
+
+
+def _width(body: nn.Module, config: StenosisGrading) -> int:
+    """How many features it makes of an image."""
+    image = torch.zeros(1, _channels(config), config.image_px, config.image_px)
+    try:
+        with torch.no_grad():
+            found: Tensor = body.eval()(image)
+    except Exception as error:
+        raise _impossible(config, error) from error
+    return found.shape[1]
+
+
+def _channels(config: StenosisGrading) -> int:
+    return 3 if config.slices == 1 else config.slices
+
+
+def _impossible(config: StenosisGrading, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"backbone {config.backbone}: timm makes none for {_channels(config)} channels of "
+        f"{config.image_px} px and features={config.features} ({error}); take another image_px"
+    )
 
 
 def _freeze(backbone: nn.Module, config: StenosisGrading) -> None:
