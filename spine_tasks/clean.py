@@ -1,16 +1,20 @@
-"""Clean: free the checkpoints of complete cells; nothing that a number is made from is touched."""
+"""Clean: free what complete cells no longer need; nothing that a number is made from is touched.
+
+That is their checkpoints and, once no cell is left to train, the kept maps of frozen layers.
+"""
 
 import argparse
 import os
 import shutil
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.filesize import decimal
 
 from spine_tasks.command import RESULTS, listed, parser, run_command
 from spine_tasks.errors import ConfigError, RunError
+from spine_tasks.experiment import MAPS
 from spine_tasks.owner import alive
 from spine_tasks.run import Run
 from spine_tasks.states import State, queued
@@ -18,17 +22,19 @@ from spine_tasks.submissions import submissions
 
 
 @dataclass(frozen=True)
-class Checkpoints:
-    """The checkpoints of an experiment: those that may go, and why the others may not."""
+class Freeable:
+    """The checkpoints and maps of an experiment: those that may go, and why the others may not."""
 
-    free: list[Path] = field(default_factory=list)
-    kept: dict[str, list[str]] = field(default_factory=dict)  # reason -> cell ids
+    free: list[Path]  # checkpoints
+    kept: dict[str, list[str]]  # reason -> cell ids
+    maps: Path | None  # may go
 
 
 def main() -> None:
     """The command line of jobs/clean.py."""
     flags = parser(
-        "Free the checkpoints of complete cells. Predictions, weights, history, scores stay.",
+        "Free the checkpoints of complete cells, and the kept maps of frozen layers once all cells "
+        "are complete. Predictions, weights, history, scores stay.",
         "python jobs/clean.py --grid gm_transfer --dry-run",
     )
     which = flags.add_mutually_exclusive_group(required=True)
@@ -67,24 +73,31 @@ def clean(asked: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def checkpoints(folder: Path) -> Checkpoints:
-    """What may go of an experiment's checkpoints.
+def freeable(folder: Path) -> Freeable:
+    """What may go of an experiment's checkpoints and maps.
 
     Parameters
     ----------
     folder
         The experiment's folder, `results/<name>/`.
     """
-    found = Checkpoints()
+    free: list[Path] = []
+    kept: dict[str, list[str]] = {}
     runs = [Run(file.parent) for file in sorted(folder.glob("*/cell.json"))]
-    runs = [run for run in runs if os.path.lexists(run.checkpoint)]
+    maps: Path | None = folder / MAPS
+    if maps.is_symlink() or not maps.is_dir():
+        maps = None
     queue = queued(submissions(folder)) if any(run.complete for run in runs) else {}
     for run in runs:
-        if (why := _why_kept(run, queue)) is None:
-            found.free.append(run.checkpoint)
+        why = _why_kept(run, queue)
+        maps = None if why else maps
+        if not os.path.lexists(run.checkpoint):
+            continue
+        if why is None:
+            free.append(run.checkpoint)
         else:
-            found.kept.setdefault(why, []).append(run.folder.name)
-    return found
+            kept.setdefault(why, []).append(run.folder.name)
+    return Freeable(free, kept, maps)
 
 
 def _launched(results: Path) -> list[str]:
@@ -111,13 +124,18 @@ def _why_kept(run: Run, queue: dict[str, State]) -> str | None:
 
 
 def _clean(folder: Path, dry_run: bool) -> list[str]:
-    """Free an experiment's checkpoints and say so; return what went wrong."""
-    found = checkpoints(folder)
+    """Free an experiment's checkpoints and maps and say so; return what went wrong."""
+    found = freeable(folder)
     sizes = {checkpoint: _size(checkpoint) for checkpoint in found.free}
-    problems = {} if dry_run else {each: why for each in sizes if (why := _remove(each))}
-    freed = sum(sizes.values()) - sum(map(_size, problems))
+    maps = _size(found.maps) if found.maps else 0
+    going = [*sizes, *([found.maps] if found.maps else [])]
+    problems = {} if dry_run else {each: why for each in going if (why := _remove(each))}
+    stuck = [each for each in sizes if each in problems]
+    freed = sum(sizes.values()) - sum(map(_size, stuck))
     done = "that would be freed" if dry_run else "freed"
-    lines = [f"{folder.name}: checkpoints {done}: {len(sizes) - len(problems)}, {decimal(freed)}"]
+    lines = [f"{folder.name}: checkpoints {done}: {len(sizes) - len(stuck)}, {decimal(freed)}"]
+    if found.maps and found.maps not in problems:
+        lines += [f"  maps of frozen layers {done}: {decimal(maps)}"]
     lines += [f"  kept {len(ids)}, {why}: {listed(ids)}" for why, ids in found.kept.items()]
     if code := _size(folder / "code"):
         lines.append(f"  kept {decimal(code)} of code, which results and waiting jobs refer to")
@@ -125,12 +143,12 @@ def _clean(folder: Path, dry_run: bool) -> list[str]:
     return list(problems.values())
 
 
-def _remove(checkpoint: Path) -> str | None:
+def _remove(folder: Path) -> str | None:
     """Remove a folder; what went wrong, if something did."""
     try:
-        shutil.rmtree(checkpoint)
+        shutil.rmtree(folder)
     except OSError as error:
-        return f"{checkpoint} cannot be removed: {error.strerror or error}"
+        return f"{folder} cannot be removed: {error.strerror or error}"
     return None
 
 

@@ -18,6 +18,7 @@ from spine_tasks.ensemble import ensembles
 from spine_tasks.errors import IncompleteGrid, MixedResults
 from spine_tasks.experiment import Experiment, opened
 from spine_tasks.files import read_json, write_text
+from spine_tasks.grade_figures import draw_grades
 from spine_tasks.run import Run
 from spine_tasks.score import COLUMNS, score, spoilt
 from spine_tasks.set_scores import of_sets, set_summary
@@ -95,6 +96,8 @@ def collect(asked: argparse.Namespace) -> None:
     for name, table in tables.items():
         write_text(experiment.folder / f"{name}.csv", table.to_csv(index=False))
     _draw(experiment.folder, of_persons, histories, baseline, chosen_by)
+    if arms[0].config.predicts == "grades":
+        draw_grades(experiment, [*arms, *together])
     report.show(experiment, tables, len(arms), [*versions.summary(complete, done)], mixed)
 
 

@@ -14,6 +14,7 @@ from spine_tasks.grid import Grid, load_grid
 from spine_tasks.run import Run
 
 GRID_FILE = "grid.yaml"
+MAPS = "maps"  # folder of kept outputs of frozen layers, which cells share; made anew if missing
 
 
 @dataclass(frozen=True)

@@ -61,9 +61,9 @@ def box_plot(cases: pd.DataFrame, metric: str, label: str, file: Path) -> None:
     """
     people = by_person(_chosen(cases, metric, label))
     arms = list(cases["arm"].unique())
-    widest = max(0.9, *(INCH_A_LETTER * len(line) for arm in arms for line in _knobs(arm)))
+    widest = max(0.9, *(INCH_A_LETTER * len(line) for arm in arms for line in name_lines(arm)))
     names = []
-    with _figure(file, width=1 + widest * len(arms), height=3.6) as figure:
+    with drawn(file, width=1 + widest * len(arms), height=3.6) as figure:
         axes = figure.subplots()
         axes.grid(visible=False, axis="x")
         for place, arm in enumerate(arms):
@@ -110,8 +110,8 @@ def paired_differences(
     table = comparisons(chosen, baseline).set_index("arm").reindex(arms)
     reference = textwrap.fill(baseline, 45)
     names = []
-    tallest = INCH_A_LINE * (2 + max(len(_knobs(arm)) for arm in arms))
-    with _figure(file, width=5.5, height=1.1 + tallest * len(arms)) as figure:
+    tallest = INCH_A_LINE * (2 + max(len(name_lines(arm)) for arm in arms))
+    with drawn(file, width=5.5, height=1.1 + tallest * len(arms)) as figure:
         axes = figure.subplots()
         axes.grid(visible=False, axis="y")
         axes.axvline(0, color="0.4", linewidth=1)
@@ -160,25 +160,26 @@ def training_curves(histories: pd.DataFrame, file: Path, metric: str | Sequence[
         raise ConfigError(f"{file.name}: no epoch is in the histories; train a cell first")
     arms = list(histories["arm"].unique())
     width = max(1 + 3.6 * len(metrics), 1 + INCH_A_LETTER * max(map(len, arms)))
-    with _figure(file, width, height=2.8 + INCH_A_LINE * (len(arms) + 1)) as figure:
+    with drawn(file, width, height=2.8 + INCH_A_LINE * (len(arms) + 1)) as figure:
         panels = figure.subplots(1, len(metrics), squeeze=False)[0]
         for axes, name in zip(panels, metrics, strict=True):
             for (arm, _, _), cell in histories.groupby(["arm", "seed", "fold"], dropna=False):
                 line = cell.sort_values("epoch")
-                look = _look(arms.index(arm))
-                axes.plot(line["epoch"], line[name], linewidth=0.8, alpha=0.8, **look)
+                own = look(arms.index(arm))
+                axes.plot(line["epoch"], line[name], linewidth=0.8, alpha=0.8, **own)
                 best = line[line["epoch"] == line["best_epoch"].iloc[-1]]  # the best of all
-                axes.plot(best["epoch"], best[name], color=look["color"], zorder=3, **DOT)
+                axes.plot(best["epoch"], best[name], color=own["color"], zorder=3, **DOT)
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.set_xlabel("epoch")
             axes.set_ylabel(name)
-        keys = [Line2D([], [], label=arm, **_look(place)) for place, arm in enumerate(arms)]
+        keys = [Line2D([], [], label=arm, **look(place)) for place, arm in enumerate(arms)]
         kept = Line2D([], [], label="epoch of the weights kept", color="0.4", **DOT)
         figure.legend(handles=[*keys, kept], loc="outside lower center")
 
 
 @contextmanager
-def _figure(file: Path, width: float, height: float) -> Iterator[Figure]:
+def drawn(file: Path, width: float, height: float) -> Iterator[Figure]:
+    """A figure to draw on, of some inches, that is a PNG at the end."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
@@ -198,7 +199,8 @@ def _colour(place: int) -> str:
     return COLOURS[place % len(COLOURS)]
 
 
-def _look(place: int) -> dict[str, Any]:
+def look(place: int) -> dict[str, Any]:
+    """Colour and line of the arm at a place."""
     return {"color": _colour(place), "linestyle": LINES[place // len(COLOURS) % len(LINES)]}
 
 
@@ -212,10 +214,10 @@ def _spread(
 
 
 def _name(arm: str, n: int, without: int, why: str) -> str:
-    return "\n".join([*_knobs(arm), f"n = {n}", *([f"{without} {why}"] if without else [])])
+    return "\n".join([*name_lines(arm), f"n = {n}", *([f"{without} {why}"] if without else [])])
 
 
-def _knobs(arm: str) -> list[str]:
+def name_lines(arm: str) -> list[str]:
     """The lines of an arm's name: a knob a line, a long one in two."""
     lines = [k if len(k) <= LONG_KNOB else k.replace("=", "=\n", 1) for k in arm.split()]
     return "\n".join(lines).split("\n")

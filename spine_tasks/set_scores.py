@@ -5,6 +5,7 @@ the predictions. The same persons are drawn for every arm, so that differences a
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from spine_tasks.cell import Cell
 from spine_tasks.data.cases import box_cases_of, grade_cases_of
+from spine_tasks.data.grade_cases import GradeData
 from spine_tasks.experiment import Experiment
 from spine_tasks.grade_predictions import load_grades
 from spine_tasks.metrics.box_rates import confusions, counts_at
@@ -19,7 +21,7 @@ from spine_tasks.metrics.box_scores import ALL, NO_CHOICE, SET
 from spine_tasks.metrics.boxes import matched
 from spine_tasks.metrics.cord_grades import cord_grades
 from spine_tasks.metrics.cord_published import GRADES
-from spine_tasks.metrics.grade_scores import grades_known, places_of, set_metrics
+from spine_tasks.metrics.grade_scores import Places, grades_known, places_of, set_metrics
 from spine_tasks.metrics.resampling import (
     ap50_replicates,
     f1_replicates,
@@ -69,7 +71,7 @@ def set_summary(
     groups = of_sets(cases).groupby(["label", "metric", "arm"], sort=False)["value"]
     table = groups.agg(cells="size", defined="count", mean="mean", sd="std").reset_index()
     table["n_undefined"] = table["cells"] - table.pop("defined")
-    replicates = {name: _replicates(experiment, cells) for name, cells in _by_arm(arms).items()}
+    replicates = {name: _replicates(experiment, cells) for name, cells in by_arm(arms).items()}
     for column in COLUMNS[-5:]:
         table[column] = np.nan
     means = table.set_index(["arm", "label", "metric"])["mean"]
@@ -86,7 +88,8 @@ def set_summary(
     return table[COLUMNS]
 
 
-def _by_arm(arms: Sequence[Cell]) -> dict[str, list[Cell]]:
+def by_arm(arms: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """The cells of each arm, in the order of the grid."""
     found: dict[str, list[Cell]] = {}
     for cell in arms:
         found.setdefault(cell.arm_name, []).append(cell)
@@ -105,14 +108,12 @@ def _of_cell(experiment: Experiment, cell: Cell) -> Replicates:
 
 def _of_grades(experiment: Experiment, cell: Cell) -> Replicates:
     run, results = experiment.run(cell), experiment.folder
-    cases, data = grade_cases_of(cell, "test", results)
-    found = load_grades(run.predictions / "test.csv", cases, data.conditions)
-    places = places_of(cases, found, data.conditions)
+    places, data = graded_places(experiment, cell)
     person_of = load_split(cell.split).person_of
-    persons = [person_of.get(case.subject, case.subject) for case in cases]
+    persons = [person_of.get(case.subject, case.subject) for case in data.cases]
     # Of all places at once: a person drawn for one condition is drawn for the others.
     weights = person_weights(persons, REPLICATES, seed=cell.fold)
-    at = {case.id: number for number, case in enumerate(cases)}
+    at = {case.id: number for number, case in enumerate(data.cases)}
     of_places = {
         name: weights[:, [at[case.id] for case in those.cases]] for name, those in places.items()
     }
@@ -126,6 +127,22 @@ def _of_grades(experiment: Experiment, cell: Cell) -> Replicates:
         grades_known(train, data.conditions),
         data.conditions,
     )
+
+
+def graded_places(experiment: Experiment, cell: Cell) -> tuple[dict[str, Places], GradeData]:
+    """What a complete cell found at the graded places of its test part, and the data of that part.
+
+    Returns
+    -------
+    dict of str to Places
+        By condition.
+    GradeData
+        Its cases are those of the test part.
+    """
+    cases, data = grade_cases_of(cell, "test", experiment.folder)
+    found = load_grades(experiment.run(cell).predictions / "test.csv", cases, data.conditions)
+    places = places_of(cases, found, data.conditions)
+    return places, replace(data, cases=tuple(cases))
 
 
 def _of_boxes(experiment: Experiment, cell: Cell) -> Replicates:

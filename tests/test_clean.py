@@ -9,7 +9,7 @@ import sys
 import pytest
 from making import ROOT, cell, command, environment, run_folder
 
-from spine_tasks.clean import checkpoints
+from spine_tasks.clean import freeable
 from spine_tasks.files import append_line, write_json
 from spine_tasks.submissions import Tasks, begin, note
 
@@ -57,6 +57,19 @@ def test_what_is_not_complete_is_kept_and_named(tmp_path):
     ]
     assert not done.checkpoint.exists()
     assert len(contents(half.checkpoint)) == 2
+
+
+def test_maps_of_frozen_layers_go_when_no_cell_is_left_that_reads_them(tmp_path):
+    half = made_run(tmp_path, 1, complete=False)
+    maps = tmp_path / "grid" / "maps"
+    maps.mkdir()
+    (maps / "a.npy").write_bytes(bytes(2000))
+    made_run(tmp_path, 0)
+    assert "maps" not in clean(tmp_path, "--grid", "grid").stdout
+    assert maps.exists()
+    write_json(half.folder / "done.json", {})
+    assert "maps of frozen layers freed: 2.0 kB" in clean(tmp_path, "--grid", "grid").stdout
+    assert not maps.exists()
 
 
 def test_a_dry_run_says_the_same_and_frees_nothing(tmp_path):
@@ -166,11 +179,11 @@ def test_a_cell_whose_process_still_scores_is_kept(tmp_path, event):
             run.folder / "attempts.jsonl",
             {"event": event, "host": socket.gethostname(), "pid": process.pid},
         )
-        found = checkpoints(run.folder.parent)
+        found = freeable(run.folder.parent)
         assert (found.free == []) == (event == "started")
     finally:
         process.communicate(b"\n")
-    assert checkpoints(run.folder.parent).free == [run.checkpoint]
+    assert freeable(run.folder.parent).free == [run.checkpoint]
 
 
 def test_what_cannot_be_removed_is_told_and_the_rest_goes(tmp_path):

@@ -66,6 +66,8 @@ def test_the_mean_of_all_runs_of_a_fold_is_one_more_arm(experiment):
     done = collect(experiment, "--ensemble")
     assert done.returncode == 0, done.stderr
     assert "ensemble" in done.stdout
+    for file in ("reliability.png", f"confusion_{CONDITION}.png"):
+        assert (experiment.folder / file).read_bytes().startswith(b"\x89PNG")
     table = log_loss(experiment)
     assert list(table.index) == ["level_embedding=none", "level_embedding=learned", "ensemble"]
     own = table.loc["ensemble"]

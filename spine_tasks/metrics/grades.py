@@ -113,11 +113,29 @@ def ece(p: Floats, truth: Integers, weights: Floats) -> Floats:
     .. [1] Guo et al., On calibration of modern neural networks, ICML 2017, arXiv:1706.04599.
     """
     confidence, right = p.max(axis=1), p.argmax(axis=1) == truth
-    edges = np.arange(1, BINS) / BINS
-    of_bin = np.zeros((len(truth), BINS))
-    of_bin[np.arange(len(truth)), np.digitize(confidence, edges)] = 1
-    gap = np.abs(weights @ (of_bin * (confidence - right)[:, None])).sum(axis=1)
+    gap = np.abs(weights @ (_in_bins(confidence) * (confidence - right)[:, None])).sum(axis=1)
     return ratio(gap, weights.sum(axis=1))
+
+
+def reliability(p: Floats, truth: Integers) -> tuple[Floats, Floats, Integers]:
+    """Mean confidence, share that is right, and number of places, in each bin of `ece`.
+
+    Returns
+    -------
+    tuple of ndarray
+        (15,) each; both shares are NaN in a bin without a place.
+
+    Examples
+    --------
+    >>> p = np.array([[0.9, 0.1], [0.1, 0.9], [0.4, 0.6]])
+    >>> confidence, right, places = reliability(p, np.array([0, 0, 1]))
+    >>> confidence[[9, 13]].round(2).tolist(), right[[9, 13]].tolist(), places[[9, 13]].tolist()
+    ([0.6, 0.9], [1.0, 0.5], [1, 2])
+    """
+    confidence, right = p.max(axis=1), p.argmax(axis=1) == truth
+    bins = _in_bins(confidence)
+    places = bins.sum(axis=0)
+    return ratio(confidence @ bins, places), ratio(right @ bins, places), places.astype(np.int64)
 
 
 def temperature(p: Floats, truth: Integers) -> float:
@@ -150,6 +168,13 @@ def tempered(p: Floats, by: float) -> Floats:
     """(N, K) probabilities whose logarithms are divided by a temperature; NaN by NaN."""
     changed: Floats = softmax(np.log(np.maximum(p, LEAST)) / by, axis=1)
     return changed
+
+
+def _in_bins(confidence: Floats) -> Floats:
+    """(N, 15) 1 in the bin of each confidence, else 0."""
+    of_bin = np.zeros((len(confidence), BINS))
+    of_bin[np.arange(len(confidence)), np.digitize(confidence, np.arange(1, BINS) / BINS)] = 1
+    return of_bin
 
 
 def _right(table: Floats) -> Floats:

@@ -20,7 +20,6 @@ from spine_tasks.tasks.grading.model import Grader
 from spine_tasks.tasks.grading.places import Places
 from spine_tasks.tasks.grading.split import Uncut
 
-MAPS = "maps"  # in an experiment's folder; may be deleted
 MOST_BYTES = 20_000_000_000  # of all its files; the ones that were not used for longest go
 PLACES = 32  # are computed at once
 KNOBS = ("backbone", "features", "augment", "image_px", "slices", "crop", "crop_unit", "mirror")

@@ -14,6 +14,7 @@ from spine_tasks.configs import StenosisGrading
 from spine_tasks.data.cases import grade_cases_of
 from spine_tasks.data.grade_cases import GradeCase, GradeData
 from spine_tasks.errors import DataError, Interrupted
+from spine_tasks.experiment import MAPS
 from spine_tasks.grade_predictions import Probabilities, save_grades
 from spine_tasks.loop_torch import Plan, fit
 from spine_tasks.meeting import local_rank, together
@@ -21,7 +22,7 @@ from spine_tasks.run import Run
 from spine_tasks.tasks.backbone_weights import load_backbone
 from spine_tasks.tasks.grading.logistic import fit_logistic
 from spine_tasks.tasks.grading.losses import weights_of
-from spine_tasks.tasks.grading.maps import MAPS, keep_maps
+from spine_tasks.tasks.grading.maps import keep_maps
 from spine_tasks.tasks.grading.model import Grader, layers_of
 from spine_tasks.tasks.grading.places import Places, grades_of
 from spine_tasks.tasks.weights_file import WEIGHTS_FILE, save_network
