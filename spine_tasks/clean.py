@@ -84,9 +84,8 @@ def freeable(folder: Path) -> Freeable:
     free: list[Path] = []
     kept: dict[str, list[str]] = {}
     runs = [Run(file.parent) for file in sorted(folder.glob("*/cell.json"))]
-    maps: Path | None = folder / MAPS
-    if maps.is_symlink() or not maps.is_dir():
-        maps = None
+    kept_maps = folder / MAPS
+    maps = kept_maps if kept_maps.is_dir() and not kept_maps.is_symlink() else None
     queue = queued(submissions(folder)) if any(run.complete for run in runs) else {}
     for run in runs:
         why = _why_kept(run, queue)
