@@ -70,6 +70,17 @@ def test_both_parts_together_are_the_network_and_learn_as_it(name, knobs):
     assert {id(one) for one in rest.parameters() if one.requires_grad} == own
 
 
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_convnext"])
+def test_several_maps_are_side_by_side_in_one(name):
+    torch.manual_seed(0)
+    knobs = config(backbone=name, image_px=160, features="stages", unfreeze_blocks=1)
+    body = Grader(knobs, CONDITIONS, 5, {one: torch.ones(3) for one in CONDITIONS}).body[0]
+    images = torch.randn(3, 3, 160, 160)
+    frozen, rest = cut(body, images[:2])
+    assert frozen(images).dim() == 2
+    torch.testing.assert_close(rest(frozen(images)), body(images))
+
+
 def test_a_network_without_a_frozen_part_is_not_cut():
     torch.manual_seed(0)
     knobs = StenosisGrading(backbone="test_resnet", image_px=32)
@@ -83,6 +94,7 @@ def test_a_network_without_a_frozen_part_is_not_cut():
     [
         {"augment": "none"},
         {"augment": "none", "unfreeze_blocks": None, "features": "stages"},
+        {"augment": "none", "features": "stages"},
         {"augment": "light", "views": 2, "test_views": 2},
     ],
 )

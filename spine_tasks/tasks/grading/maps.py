@@ -44,7 +44,7 @@ def keep_maps(model: Grader, learning: Places, others: Sequence[Places], folder:
         return
     device = next(model.parameters()).device
     try:
-        frozen = model.take_maps(learning.image(0, 0)[None].to(device))
+        frozen = model.take_maps(torch.stack([learning.image(0, 0)] * 2).to(device))
     except Uncut as why:
         log.warning("maps of the frozen part of %s are not kept: %s", config.backbone, why)
         return

@@ -4,6 +4,9 @@ The cut is found in the network's own graph, so it needs to know nothing of its 
 not depend on a trained weight is the frozen part.
 """
 
+from collections.abc import Mapping, Sequence
+from math import prod
+from operator import getitem
 from typing import Any
 
 import torch
@@ -29,28 +32,31 @@ class _Tracer(fx.Tracer):
         return isinstance(m, self.whole) or super().is_leaf_module(m, module_qualified_name)
 
 
-class _Tensors(fx.Interpreter):
-    """Runs a graph and notes which nodes are tensors."""
+class _Shapes(fx.Interpreter):
+    """Runs a graph and notes the shapes of all nodes that are a tensor with a row an image."""
 
-    found: set[fx.Node]
+    images: int
+    found: dict[fx.Node, tuple[int, ...]]  # without the number of images
 
     def run_node(self, n: fx.Node) -> Any:
         """The value of a node."""
         value = super().run_node(n)
-        if isinstance(value, Tensor):
-            self.found.add(n)
+        if isinstance(value, Tensor) and value.shape[:1] == (self.images,):
+            self.found[n] = tuple(value.shape[1:])
         return value
 
 
 def cut(network: nn.Module, images: Tensor) -> tuple[nn.Module, nn.Module]:
     """The frozen part of a network, and the rest, which takes its map.
 
-    Both use the network's own weights: when it learns, they do.
+    Both use the network's own weights: when it learns, they do. Where the rest needs several maps,
+    they are side by side in one, (N, all their numbers).
 
     Parameters
     ----------
     images
-        (N, C, H, W) as the network is given.
+        (N, C, H, W) as the network is given; of one image only, what belongs to the batch cannot
+        be told from what belongs to the image.
 
     Raises
     ------
@@ -61,22 +67,19 @@ def cut(network: nn.Module, images: Tensor) -> tuple[nn.Module, nn.Module]:
     except Exception as error:  # whatever a network's code does that cannot be followed
         raise Uncut(f"it cannot be traced ({error})") from error
     whole = fx.GraphModule(network, graph)
-    run = _Tensors(whole)
-    run.found = set()
+    run = _Shapes(whole)
+    run.images, run.found = len(images), {}
     was = network.training
     with torch.no_grad():
         network.eval()
         run.run(images)
         network.train(was)
-    learning = _learning(graph, network)
     nodes = list(graph.nodes)
-    maps = _maps(nodes[-1], learning, run.found)
-    while len(maps) > 1:  # paths that part early: the rest computes the later map itself
-        latest = max(maps, key=nodes.index)
-        maps = (maps - {latest}) | _maps(latest, learning, run.found)
-    if not maps or (first := maps.pop()).op == "placeholder":
+    found = _maps(nodes[-1], _learning(graph, network), set(run.found))
+    if not found or any(one.op == "placeholder" for one in found):
         raise Uncut("nothing of it is frozen")
-    return _before(network, graph, first), _after(network, graph, first)
+    maps = {node: run.found[node] for node in sorted(found, key=nodes.index)}
+    return _before(network, graph, list(maps)), _after(network, graph, maps)
 
 
 def _learning(graph: fx.Graph, network: nn.Module) -> set[fx.Node]:
@@ -110,41 +113,51 @@ def _maps(node: fx.Node, learning: set[fx.Node], tensors: set[fx.Node]) -> set[f
     return found
 
 
-def _before(network: nn.Module, graph: fx.Graph, last: fx.Node) -> nn.Module:
-    """The graph up to a node."""
-    new, own = _copied(graph, needed=_needed(last, None), first=None)
-    new.output(own[last])
+def _before(network: nn.Module, graph: fx.Graph, maps: Sequence[fx.Node]) -> nn.Module:
+    """The graph up to some nodes."""
+    needed = set.union(*(_needed(one, set()) for one in maps))
+    new, own = fx.Graph(), dict[fx.Node, Any]()
+    _copy(graph, new, own, needed)
+    found = own[maps[0]]
+    if len(maps) > 1:
+        found = new.call_function(
+            torch.cat, ([new.call_method("flatten", (own[one], 1)) for one in maps], 1)
+        )
+    new.output(found)
     return fx.GraphModule(network, new)
 
 
-def _after(network: nn.Module, graph: fx.Graph, first: fx.Node) -> nn.Module:
-    """The graph from a node on, which is its input."""
+def _after(
+    network: nn.Module, graph: fx.Graph, maps: Mapping[fx.Node, tuple[int, ...]]
+) -> nn.Module:
+    """The graph from some nodes on, whose values are its input."""
+    new, own = fx.Graph(), dict[fx.Node, Any]()
+    given, at = new.placeholder("frozen_map"), 0
+    for node, shape in maps.items():
+        own[node] = given
+        if len(maps) > 1:
+            part = (slice(None), slice(at, at := at + prod(shape)))
+            own[node] = new.call_method(
+                "reshape", (new.call_function(getitem, (given, part)), -1, *shape)
+            )
     [output] = [node for node in graph.nodes if node.op == "output"]
-    new, _ = _copied(graph, needed=_needed(output, first), first=first)
+    _copy(graph, new, own, _needed(output, set(maps)))
     return fx.GraphModule(network, new)
 
 
-def _needed(node: fx.Node, first: fx.Node | None) -> set[fx.Node]:
-    """All that a node is computed from, back to `first`."""
+def _needed(node: fx.Node, given: set[fx.Node]) -> set[fx.Node]:
+    """All that a node is computed from, back to what is given."""
     found, waiting = set[fx.Node](), [node]
     while waiting:
         one = waiting.pop()
-        if one not in found:
+        if one not in found and one not in given:
             found.add(one)
-            waiting += one.all_input_nodes if one is not first else []
+            waiting += one.all_input_nodes
     return found
 
 
-def _copied(
-    graph: fx.Graph, needed: set[fx.Node], first: fx.Node | None
-) -> tuple[fx.Graph, dict[fx.Node, Any]]:
-    """A copy of some nodes of a graph, of which `first` is the input."""
-    new, own = fx.Graph(), dict[fx.Node, Any]()
+def _copy(graph: fx.Graph, new: fx.Graph, own: dict[fx.Node, Any], needed: set[fx.Node]) -> None:
+    """Copy some nodes of a graph; `own` says what stands for each in the new one."""
     for node in graph.nodes:
-        if first is not None and node is first:
-            own[node] = new.placeholder("frozen_map")
-        elif first is not None and node.op == "placeholder":
-            own[node] = node.args[0] if node.args else None  # not given: its default
-        elif node in needed:
+        if node in needed and node not in own:
             own[node] = new.node_copy(node, lambda one: own[one])
-    return new, own
