@@ -51,7 +51,7 @@ def _draw_reliability(found: Mapping[str, Mapping[str, tuple[Floats, Floats]]], 
     """A panel a condition: share right over confidence, a line an arm, a dot a bin."""
     arms = list(next(iter(found.values())))
     width = max(1 + 3.2 * len(found), 1 + INCH_A_LETTER * max(map(len, arms)))
-    with drawn(file, width, height=3.4 + INCH_A_LINE * (len(arms) + 1)) as figure:
+    with drawn(file, width, height=3.9 + INCH_A_LINE * (len(arms) + 1)) as figure:
         panels = figure.subplots(1, len(found), squeeze=False)[0]
         for axes, (condition, of_arms) in zip(panels, found.items(), strict=True):
             axes.plot([0, 1], [0, 1], color="0.4", linewidth=1)

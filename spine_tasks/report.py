@@ -120,7 +120,7 @@ def _summary(rows: list[dict[str, Any]]) -> Table:
 
 
 def _sets(rows: list[dict[str, Any]]) -> Table:
-    title = "Scores of all images of a test part; intervals by resampling its persons"
+    title = "Scores of a whole test part; intervals by resampling its persons"
     heads = ("cells", "mean", "95 % interval", "difference", "95 % interval ")
     table = _table(title, "metric", "arm", *heads)
     for row in rows:

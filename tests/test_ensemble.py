@@ -3,14 +3,15 @@
 import numpy as np
 import pandas as pd
 import pytest
-from box_run import small_split
 from making import command
 
 from spine_tasks.data.cases import grade_cases_of
 from spine_tasks.experiment import create, planned
 from spine_tasks.grade_predictions import load_grades, save_grades
 from spine_tasks.grid import Grid
+from spine_tasks.metrics.resampling import interval_of, person_weights
 from spine_tasks.score import score
+from spine_tasks.set_scores import REPLICATES
 
 pytest.importorskip("pydicom", reason="pydicom is not installed (extra `grading`)")
 
@@ -31,12 +32,20 @@ def predict(experiment, cell, seed):
     score(run)
 
 
+def split_of_two_tested(folder):
+    parts = ["train", "train", "val", "test", "test"]
+    rows = [f"sub-s0{n},sub-s0{n},{part},0" for n, part in enumerate(parts, start=1)]
+    file = folder / "two_tested.csv"
+    file.write_text("\n".join(["subject,person,part,fold", *rows, ""]))
+    return str(file)
+
+
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
     results = tmp_path_factory.mktemp("results")
     grid = Grid(
         job="stenosis_grading",
-        split=small_split(results),
+        split=split_of_two_tested(results),
         axes={"level_embedding": ["none", "learned"]},
         seeds=2,
         knobs={"conditions": [CONDITION]},
@@ -86,6 +95,26 @@ def test_the_mean_of_all_runs_of_a_fold_is_one_more_arm(experiment):
     ]
     for place, p in found.items():
         assert p == pytest.approx(np.mean([one[place] for one in members], axis=0), abs=1e-7)
+
+
+def test_intervals_of_an_arm_resample_the_persons_of_its_cells(experiment):
+    assert collect(experiment).returncode == 0
+    table = pd.read_csv(experiment.folder / "sets.csv")
+    table = table.query("label == @CONDITION and metric == 'log_loss'").set_index("arm")
+    of_cells = []
+    for cell in experiment.cells:
+        if cell.arm["level_embedding"] != "learned":
+            continue
+        cases, data = grade_cases_of(cell, "test", experiment.folder)
+        file = experiment.run(cell).predictions / "test.csv"
+        found = load_grades(file, cases, data.conditions)
+        loss = [-np.log(found[c.id, CONDITION][c.grades[CONDITION]]) for c in cases]
+        times = person_weights([case.subject for case in cases], REPLICATES, seed=cell.fold)
+        of_cells.append((times * loss).sum(axis=1) / times.sum(axis=1))
+    low, high = interval_of(np.mean(of_cells, axis=0))
+    row = table.loc["level_embedding=learned"]
+    assert (row["low"], row["high"]) == pytest.approx((low, high))
+    assert row["low"] < row["high"]
 
 
 def test_it_follows_its_members_and_is_left_out_unless_asked_for(experiment):
