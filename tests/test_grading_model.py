@@ -37,6 +37,7 @@ def batch(n=4, channels=3):
     return images, torch.arange(n) % 5, torch.zeros(n, dtype=torch.int64)
 
 
+LINEAR = {"hidden": (), "level_embedding": "none"}
 GRADED = torch.tensor([[0, 1], [2, -1], [1, 0], [-1, -1]])
 
 
@@ -218,7 +219,9 @@ def test_a_network_that_cannot_be_is_refused(knobs, said):
         ({"slices": 2}, "must be odd"),
         ({"unfreeze_blocks": 2}, "one of them, goes with freeze=true; got None, 2"),
         ({"freeze": True, "unfreeze_blocks": 2, "unfreeze_tensors": 2}, "one of them"),
-        ({"fit": "logistic", "freeze": True, "unfreeze_blocks": 1}, "nothing unfrozen"),
+        (LINEAR | {"fit": "logistic", "freeze": True, "unfreeze_blocks": 1}, "nothing unfrozen"),
+        (LINEAR | {"fit": "logistic"}, "needs freeze=true .* fit=both also trains"),
+        (LINEAR | {"fit": "both", "hidden": (8,)}, "fit=both needs"),
         ({"conditions": ()}, "name at least one"),
         ({"hidden": (512, 0)}, "hidden must be"),
     ],

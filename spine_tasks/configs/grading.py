@@ -18,6 +18,8 @@ class StenosisGrading:
     References
     ----------
     .. [1] Code of the stenosis study: github.com/Shijia1997/RSNA_spinal_stenosis_prediction.
+    .. [2] Kumar et al., Fine-tuning can distort pretrained features and underperform
+       out-of-distribution, ICLR 2022, arXiv:2202.10054.
     """
 
     entry: ClassVar[str] = "spine_tasks.tasks.grading.train:train"
@@ -60,8 +62,9 @@ class StenosisGrading:
     dropout: float = 0.1  # in the head
 
     # fit
-    fit: Literal["steps", "logistic"] = "steps"  # logistic: regression on frozen features
-    logistic_c: float = 0.01  # fit=logistic: inverse strength of its L2 penalty
+    fit: Literal["steps", "logistic", "both"] = "steps"  # logistic: regression on features as they
+    # are at the start; both: steps that begin with it, so that they do not spoil the features [2]
+    logistic_c: float = 0.01  # inverse strength of the regression's L2 penalty
 
     # loss
     loss: Literal["cross_entropy", "focal", "ordinal"] = "cross_entropy"  # of the grades
@@ -110,13 +113,17 @@ class StenosisGrading:
                 "unfreeze_tensors or unfreeze_blocks, one of them, goes with freeze=true; got "
                 f"{self.unfreeze_tensors}, {self.unfreeze_blocks} and freeze={self.freeze}"
             )
-        linear = {"freeze": True, "hidden": (), "across": "none", "loss": "cross_entropy"}
+        linear = {"hidden": (), "across": "none", "loss": "cross_entropy"}
         got = {name: getattr(self, name) for name in linear}
-        learned = unfrozen or self.level_embedding == "learned"
-        if self.fit == "logistic" and (got != linear or learned):
+        if self.fit != "steps" and (got != linear or self.level_embedding == "learned"):
             raise ConfigError(
-                f"fit=logistic needs {linear}, nothing unfrozen, and level_embedding none or "
-                f"one_hot, got {got}, {unfrozen} and {self.level_embedding}"
+                f"fit={self.fit} needs {linear} and level_embedding none or one_hot, got {got} "
+                f"and {self.level_embedding}"
+            )
+        if self.fit == "logistic" and (unfrozen or not self.freeze):
+            raise ConfigError(
+                f"fit=logistic needs freeze=true and nothing unfrozen, got freeze={self.freeze} "
+                f"and {unfrozen}; fit=both also trains the backbone"
             )
         if self.conditions is not None and not self.conditions:
             raise ConfigError("conditions: name at least one, or null for all")

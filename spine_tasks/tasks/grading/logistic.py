@@ -1,15 +1,13 @@
-"""Logistic regression on the features of a frozen backbone: what every network is to beat."""
+"""Logistic regression on features of a backbone: what every network is to beat, or starts from."""
 
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from spine_tasks import ranks
 from spine_tasks.errors import Interrupted
 from spine_tasks.run import Run
 from spine_tasks.tasks.grading.model import Grader
@@ -21,10 +19,8 @@ ITERATIONS = 5000  # at most; on real features some hundreds are needed
 log = logging.getLogger(__name__)
 
 
-def fit_logistic(
-    run: Run, model: Grader, places: Places, validate: Callable[[nn.Module], float]
-) -> Grader:
-    """Give each condition's answer the weights of scikit-learn's regression; return the model.
+def fit_logistic(run: Run, model: Grader, places: Places) -> None:
+    """Give each condition's answer the weights of scikit-learn's regression.
 
     Features are standardised by the training part; of a place with several views each is a row.
 
@@ -33,7 +29,6 @@ def fit_logistic(
     Interrupted
         A stop was requested; the next attempt begins anew, which takes seconds.
     """
-    started = time.monotonic()
     config = places.config
     views = range(1 if config.augment == "none" else config.views or 1)
     features = np.concatenate([np.stack(list(_features(run, model, places, v))) for v in views])
@@ -52,12 +47,6 @@ def fit_logistic(
         assert isinstance(answer, nn.Linear)
         _put(answer, regression, mean, sd)
         log.info("%s: logistic regression in %s iterations", name, regression.n_iter_.tolist())
-    seconds, score = time.monotonic() - started, validate(model)
-    if ranks.rank() == 0:
-        run.forget_history_from(0)
-        record = {"epoch": 0, "loss": -score, config.chosen_by: score, "seconds": round(seconds, 3)}
-        run.add_history(**record, best_epoch=0)
-    return model
 
 
 def _features(run: Run, model: Grader, places: Places, view: int) -> Iterator[np.ndarray]:

@@ -1,7 +1,9 @@
 """Grading: train one cell and predict its validation and test parts (PyTorch)."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -62,11 +64,22 @@ def _train(cell: Cell, run: Run, device: torch.device) -> None:
         found = predict(judged, judging, device, run)
         return _score(found, judging, data, model)
 
+    started, judged = time.monotonic(), cast(nn.Module, model)
+    if config.fit != "steps":
+        fit_logistic(run, model, learning)
     if config.fit == "logistic":
-        judged: nn.Module = fit_logistic(run, model, learning, validate)
+        _note_score(run, validate(model), time.monotonic() - started, config.chosen_by)
     else:
         judged = _fit_by_steps(cell, run, model, learning, validate)
     _finish(judged, judging, testing, data, tested, run, device)
+
+
+def _note_score(run: Run, score: float, seconds: float, name: str) -> None:
+    """The history of what is learned at once."""
+    if ranks.rank() == 0:
+        run.forget_history_from(0)
+        record = {"epoch": 0, "loss": -score, name: score, "seconds": round(seconds, 3)}
+        run.add_history(**record, best_epoch=0)
 
 
 def _fit_by_steps(
