@@ -25,6 +25,17 @@ def pytest_sessionfinish(session):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+@pytest.fixture
+def one_thread():
+    """PyTorch uses one thread: the same bits on every machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
     """A BIDS folder with the subjects of both splits of gm_transfer."""

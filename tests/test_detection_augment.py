@@ -28,12 +28,7 @@ LEVELS = (0.4, 0.9)
 BOXES = [[62.0, 30.0, 104.0, 56.0], [20.0, 84.0, 56.0, 124.0]]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def ellipses(width=120, height=PX):

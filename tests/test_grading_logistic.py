@@ -33,7 +33,9 @@ KNOBS |= {"freeze": True, "hidden": [], "level_embedding": "one_hot", "fit": "lo
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    folder = phantom_lumbar.ensure(tmp_path_factory.mktemp("lumbar") / "data", ["sub-s01", "sub-s02", "sub-s03"])
+    folder = phantom_lumbar.ensure(
+        tmp_path_factory.mktemp("lumbar") / "data", ["sub-s01", "sub-s02", "sub-s03"]
+    )
     return read_grades(folder, ["subarticular_stenosis"])
 
 

@@ -24,12 +24,7 @@ pytest.importorskip("pydicom", reason="pydicom is not installed (extra `grading`
 CONDITIONS = {"subarticular_stenosis": ("Normal/Mild", "Moderate", "Severe")}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

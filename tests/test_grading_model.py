@@ -16,12 +16,7 @@ from spine_tasks.tasks.grading.model import Grader, layers_of
 CONDITIONS = {"canal": GRADES, "narrowing": ("0", "1")}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def grader(conditions=CONDITIONS, levels=5, **knobs):
