@@ -67,8 +67,11 @@ def main() -> None:
     packages = " ".join(f"{name} {metadata.version(name)}" for name in ("torch", "timm"))
     say(f"{device}, {os.cpu_count()} cores, Python {platform.python_version()}, {packages}")
     say(f"{asked.backbone}, {5 * asked.studies} places, load {os.getloadavg()[0]:.1f} before\n")
-    say("| blocks | ours, first epoch | ours, places/s | study, places/s | of an epoch | of 30 |")
-    say("|---|---:|---:|---:|---:|---:|")
+    say(
+        "| blocks | ours, first epoch | ours, places/s | study, places/s | of an epoch | of 30 | "
+        "kept on disk, MB | ours, memory GB | study, memory GB |"
+    )
+    say("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory(prefix="grading-") as folder:
         names = [f"sub-s{number:02d}" for number in range(1, asked.studies + 1)]
         data = read_grades(phantom_lumbar.ensure(Path(folder) / "data", names), [CONDITION])
@@ -93,26 +96,40 @@ def _row(
     config: StenosisGrading, data: GradeData, device: torch.device, folder: Path, epochs: int
 ) -> str:
     own, peer = ours(config, data, device, folder), published(config, data, device)
-    first = seconds(next(own), device)
-    seconds(next(peer), device)  # fills caches
-    pairs = [(seconds(next(own), device), seconds(next(peer), device)) for _ in range(epochs)]
-    epoch, other = (median(side) for side in zip(*pairs, strict=True))
+    first, _ = measured(next(own), device)
+    measured(next(peer), device)  # fills caches
+    pairs = [(measured(next(own), device), measured(next(peer), device)) for _ in range(epochs)]
+    mine, theirs = zip(*pairs, strict=True)
+    epoch, other = (median(seconds for seconds, _ in side) for side in (mine, theirs))
+    most, of_other = (max(memory for _, memory in side) / 1e9 for side in (mine, theirs))
+    kept = sum(file.stat().st_size for file in folder.glob("*.npy")) / 1e6
     places = len(data.cases)
     whole = EPOCHS * other / (first + (EPOCHS - 1) * epoch)
     learn = f"the last {config.unfreeze_blocks}" if config.unfreeze_blocks else "none"
     return (
         f"| {learn} | {first:.1f} s | {places / epoch:.1f} | {places / other:.1f} | "
-        f"{other / epoch:.1f} | {whole:.1f} |"
+        f"{other / epoch:.1f} | {whole:.1f} | {kept:.1f} | {most:.2f} | {of_other:.2f} |"
     )
 
 
-def seconds(epoch: Callable[[], None], device: torch.device) -> float:
-    """How long an epoch takes."""
+def measured(epoch: Callable[[], None], device: torch.device) -> tuple[float, int]:
+    """Seconds that an epoch takes, and the most bytes that are in use: of the GPU or the process.
+
+    Both sides are in one process, so either figure holds what the other keeps.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5")  # the kernel forgets the peak so far
     start = time.perf_counter()
     epoch()
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+        return time.perf_counter() - start, torch.cuda.max_memory_allocated()
+    seconds = time.perf_counter() - start
+    lines = Path("/proc/self/status").read_text().splitlines()
+    [peak] = [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]
+    return seconds, peak * 1024
 
 
 def ours(config: StenosisGrading, data: GradeData, device: torch.device, folder: Path) -> Epochs:
