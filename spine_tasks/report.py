@@ -1,7 +1,7 @@
 """What collect prints: the main tables, and in words what they show."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
@@ -161,8 +161,9 @@ def _convergence(speed: pd.DataFrame) -> Table:
 def _table(title: str, *heads: str) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for head in heads:
-        words = head in ("arm", "metric")
-        table.add_column(head, justify="left" if words else "right", no_wrap=True)
+        words = head in ("arm", "metric")  # go on in a next line; a number never loses a digit
+        side: Literal["left", "right"] = "left" if words else "right"
+        table.add_column(head, justify=side, no_wrap=not words, overflow="fold")
     return table
 
 

@@ -2,8 +2,9 @@
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
-from spine_tasks.report import conclusions
+from spine_tasks.report import _table, conclusions
 
 SPEED = pd.DataFrame({"arm": ["base", "arm"], "epochs_to_mark": [44.0, 1.0]})
 
@@ -48,3 +49,14 @@ def test_speed_is_told_apart_from_the_end():
 def test_other_metrics_are_left_to_the_tables():
     row = {"metric": "TPR", "label": "cord", "arm": "arm", "baseline": "base"}
     assert list(conclusions([row], SPEED)) == []
+
+
+def test_in_a_narrow_terminal_names_go_on_in_a_next_line_and_no_number_loses_a_digit():
+    table = _table("title", "metric", "arm", "mean", "95 % interval")
+    table.add_row("kappa", "backbone=swin_base_patch4_window7_224", "-0.185", "-0.388 to 0.012")
+    console = Console(width=50, record=True)
+    console.print(table)
+    seen = console.export_text()
+    assert "-0.388 to 0.012" in seen
+    assert "…" not in seen
+    assert "ndow7_224" in seen  # the end of its name
