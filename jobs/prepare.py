@@ -1,4 +1,4 @@
-"""Prepare what an experiment reads: a split of a data set, a phantom, boxes or grades."""
+"""Prepare what an experiment reads: a split, a phantom, boxes, grades or nnU-Net's data sets."""
 
 import argparse
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from spine_tasks.errors import ConfigError, SpineError
 from spine_tasks.markup.command import GRADES_EXAMPLE, MARKUP_EXAMPLE, add_grades, add_markup
+from spine_tasks.nnunet.command import NNUNET_EXAMPLE, add_nnunet
 
 SPLIT_EXAMPLE = """example:
   python jobs/prepare.py split --participants my_data/participants.tsv \\
@@ -36,6 +37,7 @@ def split(chosen: argparse.Namespace) -> str:
     from spine_tasks.given_splits import (
         graded_subjects,
         image_subjects,
+        source_subjects,
         split_by_groups,
         split_by_parts,
     )
@@ -49,6 +51,8 @@ def split(chosen: argparse.Namespace) -> str:
         participants = image_subjects(chosen.coco, keys)
     elif chosen.grades:
         participants = graded_subjects(chosen.grades)
+    elif chosen.sources:
+        participants = source_subjects(chosen.sources)
     else:
         participants = read_participants(chosen.participants)
     if chosen.folds_from:
@@ -120,15 +124,16 @@ def phantom(chosen: argparse.Namespace) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    others = (PHANTOM_EXAMPLE, MARKUP_EXAMPLE, GRADES_EXAMPLE)
+    others = (PHANTOM_EXAMPLE, MARKUP_EXAMPLE, GRADES_EXAMPLE, NNUNET_EXAMPLE)
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog=SPLIT_EXAMPLE + "".join(text.removeprefix("example:\n") for text in others),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="{split,phantom,markup,grades}")
+    commands = parser.add_subparsers(required=True, metavar="{split,phantom,markup,grades,nnunet}")
     add_markup(commands)
     add_grades(commands)
+    add_nnunet(commands)
     raw = argparse.RawDescriptionHelpFormatter
     make = commands.add_parser(
         "split",
@@ -141,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--participants", type=Path, help="participants.tsv or .csv")
     source.add_argument("--coco", type=Path, metavar="FOLDER", help="images with boxes")
     source.add_argument("--grades", type=Path, metavar="FOLDER", help="places with grades")
+    source.add_argument("--sources", type=Path, metavar="YAML", help="BIDS data sets, for nnU-Net")
     make.add_argument("--output", type=Path, required=True, help="a new file, never overwritten")
     way = make.add_mutually_exclusive_group(required=True)
     way.add_argument("--folds", type=int, metavar="K", help="cross-validation, at least 3")

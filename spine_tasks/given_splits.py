@@ -8,6 +8,9 @@ from spine_tasks.data.coco_json import text_of
 from spine_tasks.data.grades import read_grades
 from spine_tasks.errors import SplitError
 from spine_tasks.make_splits import rotate, rows_of, subject_of, subjects_of_persons
+from spine_tasks.nnunet.pairs import find_pairs
+from spine_tasks.nnunet.parts import subjects_of
+from spine_tasks.nnunet.sources import load_sources
 from spine_tasks.splits import PARTS, Row, bare, read_table
 
 SUBJECT_COLUMNS = ("subject", "patient", "participant_id")
@@ -46,6 +49,23 @@ def image_subjects(folder: Path, keys: Sequence[str] = ()) -> list[Row]:
                     "choose a key with one value a subject"
                 )
     return [rows[subject] for subject in sorted(rows)]
+
+
+def source_subjects(file: Path) -> list[Row]:
+    """The subjects of the BIDS data sets of a file as `prepare.py nnunet` reads it.
+
+    Returns
+    -------
+    list of rows
+        Sorted by subject: columns `subject` (source_sub-X), `source` and `contrasts`.
+
+    Raises
+    ------
+    ConfigError, DataError
+        The file or its data cannot be read.
+    """
+    pairs = [pair for source in load_sources(file).values() for pair in find_pairs(source)[0]]
+    return subjects_of(pairs)
 
 
 def graded_subjects(folder: Path) -> list[Row]:

@@ -1,0 +1,1 @@
+"""Spinal-cord masks by nnU-Net: BIDS data sets to its folders."""

@@ -1,0 +1,42 @@
+"""Who of the cord data sets is in which part."""
+
+from collections.abc import Sequence
+
+from spine_tasks.errors import SplitError
+from spine_tasks.nnunet.pairs import Pair
+from spine_tasks.splits import PARTS, Row, Split
+
+
+def subjects_of(pairs: Sequence[Pair]) -> list[Row]:
+    """The subjects of pairs, as rows of participants: `subject`, `source`, `contrasts`; sorted.
+
+    To be dealt into parts with `source` and `contrasts` alike in each.
+    """
+    rows: dict[str, Row] = {}
+    for pair in sorted(pairs, key=lambda pair: pair.id):
+        row = rows.setdefault(
+            pair.subject, {"subject": pair.subject, "source": pair.source.name, "contrasts": ""}
+        )
+        row["contrasts"] = "+".join(
+            sorted({*filter(None, row["contrasts"].split("+")), pair.contrast})
+        )
+    return [rows[subject] for subject in sorted(rows)]
+
+
+def parts_of(pairs: Sequence[Pair], split: Split, fold: int) -> dict[str, list[Pair]]:
+    """The cases of each part: all contrasts and sessions of a person together.
+
+    Raises
+    ------
+    SplitError
+        A subject of the pairs is in no part of the fold.
+    """
+    parts = {part: set(split.part(fold, part)) for part in PARTS}
+    found = {part: [p for p in pairs if p.subject in names] for part, names in parts.items()}
+    dealt = set().union(*parts.values())
+    if absent := sorted({pair.subject for pair in pairs} - dealt):
+        raise SplitError(
+            f"{split.file}, fold {fold}: {len(absent)} subjects of the data are in no part, such "
+            f"as {absent[0]}; make a split of these data with `prepare.py split --sources`"
+        )
+    return found
