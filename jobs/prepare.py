@@ -52,7 +52,7 @@ def split(chosen: argparse.Namespace) -> str:
     elif chosen.grades:
         participants = graded_subjects(chosen.grades)
     elif chosen.sources:
-        participants = source_subjects(chosen.sources)
+        participants, chosen.person = source_subjects(chosen.sources), "person"
     else:
         participants = read_participants(chosen.participants)
     if chosen.folds_from:
@@ -96,6 +96,8 @@ def _check_way(chosen: argparse.Namespace) -> None:
         raise ConfigError(f"{given} deals nobody, so --stratify and --seed have no meaning with it")
     if chosen.keep_parts and not chosen.coco:
         raise ConfigError("--keep-parts needs --coco: other data has no parts")
+    if chosen.sources and chosen.person:
+        raise ConfigError("--sources says who a person is in its file: leave --person out")
     if chosen.grades and (chosen.person or chosen.stratify):
         raise ConfigError("--person and --stratify need --participants: grades have no such column")
 

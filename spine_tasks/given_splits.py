@@ -57,11 +57,11 @@ def source_subjects(file: Path) -> list[Row]:
     Returns
     -------
     list of rows
-        Sorted by subject: columns `subject` (source_sub-X), `source` and `contrasts`.
+        Sorted by subject: columns `subject` (source_sub-X), `person`, `source` and `contrasts`.
 
     Raises
     ------
-    ConfigError, DataError
+    ConfigError, DataError, SplitError
         The file or its data cannot be read.
     """
     pairs = [pair for source in load_sources(file).values() for pair in find_pairs(source)[0]]

@@ -16,6 +16,7 @@ from spine_tasks.files import sha256
 from spine_tasks.nnunet.pairs import find_pairs
 from spine_tasks.nnunet.sources import load_sources
 from spine_tasks.nnunet.volumes import volumes_of
+from spine_tasks.splits import PARTS, load_split
 
 PREPARE = Path(__file__).parents[1] / "jobs" / "prepare.py"
 SHAPE = (6, 5, 4)
@@ -128,6 +129,23 @@ def test_all_of_a_subject_is_in_one_part_which_is_the_same_in_all_data_sets(sour
         tested = {file.name for file in (folder / "labelsTs").iterdir()}
         assert tested == {f"{case}.nii.gz" for case in of_part["test"]}
     assert {row["source"] for row in table(folders[0]) if row["part"] == "test"} == {"a", "b"}
+
+
+def test_a_person_who_is_several_subjects_is_in_one_part(sources):
+    text = sources.read_text()
+    text = text.replace("a, contrasts", "a, persons: {sub-01: x, sub-02: x}, contrasts")
+    sources.write_text(text.replace("b, contrasts", "b, persons: {sub-03: x}, contrasts"))
+    output = sources.parent / "cords.csv"
+    done = prepare("split", "--sources", sources, "--folds", 3, "--output", output)
+    assert "8 subjects of 6 persons" in done.stdout, done.stderr
+    split = load_split(output)
+    shared = {"a_sub-01", "a_sub-02", "b_sub-03"}
+    for fold in split.folds:
+        assert any(shared <= set(split.part(fold, part)) for part in PARTS)
+    sources.write_text(text.replace("sub-02: x", "sub-09: x"))
+    done = prepare("split", "--sources", sources, "--folds", 3, "--output", output)
+    assert done.returncode == 2
+    assert "names a_sub-09, of whom there is no image with a mask" in done.stderr
 
 
 def test_axes_are_turned_to_rpi_and_no_voxel_moves(tmp_path):
@@ -266,6 +284,8 @@ def test_masks_that_are_all_empty_are_refused(sources, split):
         ("sources: {a_b: {path: a, contrasts: [T2w], suffix: x}}", "letters and digits only"),
         ("sources: {a: {path: a, contrasts: [T2w], suffix: x, threshold: 1}}", r"in \(0, 1\)"),
         ("sources: {a: {path: a, contrasts: [T2w], suffix: x, threshold: low}}", "a number"),
+        ("sources: {a: {path: a, contrasts: [T2w], suffix: x, persons: [b]}}", "must be sub-X"),
+        ("sources: {a: {path: a, contrasts: [T2w], suffix: x, persons: {7: b}}}", "must be sub-X"),
         ("sources: [", "line 1: not YAML"),
     ],
 )

@@ -19,6 +19,7 @@ with cords.yaml such as
       labels: derivatives/labels        # where the masks are (this is the default)
       threshold: 0.5                    # values above it are cord; 1e-8: any trace of it
       sessions: ['01']                  # default: all
+      persons: {sub-07: p7, sub-08: p7} # of those who are several subjects
 """
 
 

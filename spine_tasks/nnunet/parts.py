@@ -8,15 +8,31 @@ from spine_tasks.splits import PARTS, Row, Split
 
 
 def subjects_of(pairs: Sequence[Pair]) -> list[Row]:
-    """The subjects of pairs, as rows of participants: `subject`, `source`, `contrasts`; sorted.
+    """The subjects of pairs, as rows of participants, to be dealt into parts.
 
-    To be dealt into parts with `source` and `contrasts` alike in each.
+    Returns
+    -------
+    list of rows
+        Sorted by subject: `subject` (source_sub-X), `person`, `source` and `contrasts`.
+
+    Raises
+    ------
+    SplitError
+        A source says who a subject is that it does not have.
     """
+    there = {pair.subject for pair in pairs}
+    person_of = {
+        f"{source.name}_{subject}": str(person)
+        for source in {pair.source.name: pair.source for pair in pairs}.values()
+        for subject, person in source.persons.items()
+    }
+    if absent := sorted(set(person_of) - there):
+        raise SplitError(f"`persons` names {absent[0]}, of whom there is no image with a mask")
     rows: dict[str, Row] = {}
     for pair in sorted(pairs, key=lambda pair: pair.id):
-        row = rows.setdefault(
-            pair.subject, {"subject": pair.subject, "source": pair.source.name, "contrasts": ""}
-        )
+        who = person_of.get(pair.subject, pair.subject)
+        new = {"subject": pair.subject, "person": who, "source": pair.source.name, "contrasts": ""}
+        row = rows.setdefault(pair.subject, new)
         row["contrasts"] = "+".join(
             sorted({*filter(None, row["contrasts"].split("+")), pair.contrast})
         )

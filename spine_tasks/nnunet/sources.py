@@ -1,8 +1,9 @@
 """The file that says which BIDS data sets there are, and where their cord masks lie."""
 
 import re
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ class Source:
         Values above it are cord, all others are not: 0.5, or 1e-8 for any trace of it.
     sessions
         Names without `ses-`; None: all, and images without a session.
+    persons
+        Subject (`sub-X`) -> person, of those persons who are several subjects, of this source or of
+        several; each other subject is a person.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Source:
     labels: str = "derivatives/labels"
     threshold: float = 0.5
     sessions: tuple[str, ...] | None = None
+    persons: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check what a file may get wrong."""
@@ -54,6 +59,10 @@ class Source:
         for name in ("suffix", "labels"):
             if not isinstance(getattr(self, name), str):
                 raise ConfigError(f"{self.name}: {name} must be text, got {getattr(self, name)!r}")
+        if not isinstance(self.persons, Mapping) or not all(
+            str(name).startswith("sub-") for name in self.persons
+        ):
+            raise ConfigError(f"{self.name}: persons must be sub-X: person, got {self.persons!r}")
         if isinstance(self.threshold, bool) or not isinstance(self.threshold, int | float):
             raise ConfigError(f"{self.name}: threshold must be a number, got {self.threshold!r}")
         if not 0 < self.threshold < 1:
@@ -86,7 +95,7 @@ def _source(file: Path, name: str, given: Any) -> Source:
     for key in given:
         if key not in known:
             raise ConfigError(f"{file}: {name}: a source has no {key!r}{suggestion(key, [*known])}")
-    required = [key for key, one in known.items() if one.default is MISSING]
+    required = [key for key, one in known.items() if one.default is one.default_factory is MISSING]
     if missing := [key for key in required if key not in given]:
         raise ConfigError(f"{file}: {name}: {', '.join(missing)} missing; it needs {required}")
     lists = {key: given[key] for key in ("contrasts", "sessions") if given.get(key) is not None}
