@@ -39,8 +39,10 @@ def main() -> None:
     )
     flags.add_argument(
         "--ensemble",
-        action="store_true",
-        help="also an arm of the mean probabilities of all of a fold's cells (grades only)",
+        nargs="*",
+        metavar="ARM",
+        help="also an arm of the mean probabilities of a fold's cells, of these arms or of all "
+        "(grades only)",
     )
     run_command(lambda: collect(flags.parse_args()))
 
@@ -70,7 +72,7 @@ def collect(asked: argparse.Namespace) -> None:
         )
     _score_again(experiment, again)
     arms = [cell for cell in complete if cell.arm]
-    together = ensembles(experiment, arms) if asked.ensemble else []
+    together = [] if asked.ensemble is None else ensembles(experiment, arms, asked.ensemble)
     scores = {cell.id: _cases(experiment.run(cell), cell) for cell in [*complete, *together]}
     cases = pd.concat([scores[cell.id] for cell in [*arms, *together]], ignore_index=True)
     chosen_by = arms[0].config.chosen_by  # the same for every job of a grid

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from spine_tasks.cell import Cell
+from spine_tasks.configs import suggestion
 from spine_tasks.data.cases import grade_cases_of
 from spine_tasks.errors import ConfigError
 from spine_tasks.experiment import Experiment
@@ -21,21 +22,29 @@ from spine_tasks.score import score, spoilt
 NAME = {"arm": "ensemble"}
 
 
-def ensembles(experiment: Experiment, arms: Sequence[Cell]) -> list[Cell]:
+def ensembles(
+    experiment: Experiment, cells: Sequence[Cell], arms: Sequence[str] = ()
+) -> list[Cell]:
     """One complete and scored cell a fold, of which the fold's cells are the members.
 
     Parameters
     ----------
-    arms
+    cells
         Complete cells, of which each fold has two or more.
+    arms
+        Names of the arms whose cells are the members; none: all are.
 
     Raises
     ------
     ConfigError
-        Their predictions cannot be averaged, or a fold has one cell only.
+        There is no such arm, predictions cannot be averaged, or a fold has one cell only.
     """
+    names = {cell.arm_name for cell in cells}
+    for name in arms:
+        if name not in names:
+            raise ConfigError(f"--ensemble: no arm {name!r}{suggestion(name, names)}")
     folds: dict[int, list[Cell]] = {}
-    for cell in arms:
+    for cell in (cell for cell in cells if not arms or cell.arm_name in arms):
         if cell.config.predicts != "grades":
             raise ConfigError(
                 f"--ensemble averages probabilities of grades, not {cell.config.predicts}; boxes "

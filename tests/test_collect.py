@@ -32,7 +32,7 @@ def collect(results, *flags):
 def collect_here(results, partial=False, mixed=False):
     """The same in this process, for what is refused."""
     asked = Namespace(
-        grid="gm_transfer", results=results, partial=partial, mixed=mixed, ensemble=False
+        grid="gm_transfer", results=results, partial=partial, mixed=mixed, ensemble=None
     )
     under_test.collect(asked)
 

@@ -127,6 +127,24 @@ def test_it_follows_its_members_and_is_left_out_unless_asked_for(experiment):
     assert "ensemble" not in log_loss(experiment).index
 
 
+def test_members_may_be_of_some_arms_alone(experiment):
+    arm = "level_embedding=learned"
+    assert collect(experiment, "--ensemble", arm).returncode == 0
+    of_two = log_loss(experiment)["mean"]["ensemble"]
+    members = [cell for cell in experiment.cells if cell.arm_name == arm]
+    cases, data = grade_cases_of(members[0], "test", experiment.folder)
+    files = [experiment.run(cell).predictions / "test.csv" for cell in members]
+    found = [load_grades(file, cases, data.conditions) for file in files]
+    losses = [
+        -np.log(np.mean([one[case.id, CONDITION] for one in found], axis=0)[case.grades[CONDITION]])
+        for case in cases
+    ]
+    assert of_two == pytest.approx(np.mean(losses), abs=1e-6)
+    wrong = collect(experiment, "--ensemble", "level_embedding=learnt")
+    assert wrong.returncode == 2
+    assert "no arm 'level_embedding=learnt', did you mean 'level_embedding=learned'" in wrong.stderr
+
+
 def test_a_single_run_is_no_ensemble(experiment, tmp_path):
     grid = Grid(
         job="stenosis_grading",
