@@ -1,6 +1,7 @@
 """The state of each cell, derived from its folder and from Slurm's queue; never stored."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from spine_tasks.submissions import Submission, folder_of, submissions
 Kind = Literal["new", "waiting", "running", "interrupted", "failed", "complete"]
 UNDER_WAY: tuple[Kind, ...] = ("waiting", "running")
 RUNNING = ("RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT")
+KILLED = re.compile(r"^srun: error: \S+ tasks? [\d,-]+: Killed\s*$", re.MULTILINE)  # by SIGKILL
 LOG_TAIL = 8192  # bytes of a log that may hold Slurm's last words
 
 
@@ -184,6 +186,9 @@ def _never_started(kind: Kind, job: str, end: str | None, text: str) -> State:
         return State(kind, f"job {job} was cancelled", cancelled=True)
     if end in (None, "COMPLETED", "PREEMPTED"):  # it was not to start: see `stopped.json`
         return State(kind, f"job {job} ended before it began")
+    if end == "NODE_FAIL" or (end == "FAILED" and KILLED.search(text)):
+        how = "lost its node" if end == "NODE_FAIL" else "was killed"
+        return State(kind, f"job {job} {how} before a worker started")
     line = (text.strip().splitlines() or ["its log is empty"])[-1]
     cause = Cause(
         "node",

@@ -186,6 +186,27 @@ def test_a_job_that_failed_before_a_worker_started_has_failed_and_says_how(
     assert "jobs/doctor.py" in found.why
 
 
+@pytest.mark.parametrize(
+    ("end", "log", "how"),
+    [
+        (
+            "FAILED",
+            "srun: error: n1: task 0: Killed\nsrun: Force Terminated StepId=3.0\n",
+            "was killed",
+        ),
+        ("FAILED", "srun: error: n1: tasks 0-3: Killed\n", "was killed"),
+        ("NODE_FAIL", "", "lost its node"),
+    ],
+)
+def test_a_job_that_was_killed_before_a_worker_started_leaves_the_cell_new(
+    tmp_path, slurm, end, log, how
+):
+    submitted(tmp_path, "grid-1", "7", [ONE])
+    write_log(tmp_path, "grid-1", "7_0", log)
+    slurm.ended(j7_0=end)
+    assert state(tmp_path) == State("new", f"job 7_0 {how} before a worker started")
+
+
 @pytest.mark.parametrize("end", ["COMPLETED", "PREEMPTED"])
 def test_a_job_that_was_not_to_start_the_cell_leaves_it_new(tmp_path, slurm, end):
     submitted(tmp_path, "grid-1", "7", [ONE])
