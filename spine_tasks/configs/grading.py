@@ -35,9 +35,9 @@ class StenosisGrading:
     conditions: tuple[str, ...] | None = None  # names of those to grade; None = all
 
     # input
-    crop: float = 60.0  # side of the square around the place, in mm, px or a box's sides:
-    # box: the longer one; sides: either, stretched to a square; image: the whole of it, no crop
-    crop_unit: Literal["mm", "box", "sides", "px", "image"] = "mm"
+    crop: float = 60.0  # side of the square around the place, in `crop_unit`
+    # box: its longer side; sides: either, stretched to a square; image: all of it, whatever `crop`
+    crop_unit: Literal["mm", "box", "sides", "px", "image"] = "mm"  # what `crop` is in
     image_px: int = 128  # side after resizing
     slices: int = 3  # as channels, the place's in the middle; 1: it thrice, for RGB weights
     mirror: bool = True  # places of the right side are mirrored, so that both sides look alike
