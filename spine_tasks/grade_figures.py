@@ -23,11 +23,11 @@ def draw_grades(experiment: Experiment, arms: Sequence[Cell]) -> None:
     Places of all cells of an arm count, once for each of its cells that they are tested in.
     """
     found: dict[str, dict[str, tuple[Floats, Floats]]] = {}  # condition -> arm -> points, table
-    grades: Mapping[str, Sequence[str]] = {}
+    grades: dict[str, Sequence[str]] = {}
     for arm, cells in by_arm(arms).items():
         of_cells = [graded_places(experiment, cell) for cell in cells]
-        grades = of_cells[0][1].conditions
-        for name in grades:
+        grades |= of_cells[0][1].conditions
+        for name in of_cells[0][1].conditions:
             own = _together([places[name] for places, _ in of_cells])
             [table] = tables(own.p, own.truth, np.ones((1, len(own.truth))))
             points: Floats = np.stack(reliability(own.p, own.truth)).astype(np.float64)
@@ -49,17 +49,17 @@ def _together(places: Sequence[Places]) -> Places:
 
 def _draw_reliability(found: Mapping[str, Mapping[str, tuple[Floats, Floats]]], file: Path) -> None:
     """A panel a condition: share right over confidence, a line an arm, a dot a bin."""
-    arms = list(next(iter(found.values())))
+    arms = list(dict.fromkeys(arm for of_arms in found.values() for arm in of_arms))
     width = max(1 + 3.2 * len(found), 1 + INCH_A_LETTER * max(map(len, arms)))
     with drawn(file, width, height=3.9 + INCH_A_LINE * (len(arms) + 1)) as figure:
         panels = figure.subplots(1, len(found), squeeze=False)[0]
         for axes, (condition, of_arms) in zip(panels, found.items(), strict=True):
             axes.plot([0, 1], [0, 1], color="0.4", linewidth=1)
-            for place, (confidence, right, places) in enumerate(p for p, _ in of_arms.values()):
-                seen = places > 0
-                axes.plot(confidence[seen], right[seen], linewidth=1, **look(place))
+            for arm, ((confidence, right, places), _) in of_arms.items():
+                own, seen = look(arms.index(arm)), places > 0
+                axes.plot(confidence[seen], right[seen], linewidth=1, **own)
                 size = SMALLEST_DOT + DOT_A_SHARE * places[seen] / places.sum()
-                axes.scatter(confidence[seen], right[seen], s=size, color=look(place)["color"])
+                axes.scatter(confidence[seen], right[seen], s=size, color=own["color"])
             axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", title=condition)
             axes.set(xlabel="confidence", ylabel="share of places graded right")
         keys = [Line2D([], [], label=arm, **look(place)) for place, arm in enumerate(arms)]
