@@ -26,7 +26,7 @@ clean:  ## remove the environment; results stay
 
 # One stamp a set of packages; made again when setup.cfg changes.
 $(VENV)/installed-gm: EXTRAS := gm
-$(VENV)/installed-test: EXTRAS := gm,detection,dev
+$(VENV)/installed-test: EXTRAS := gm,detection,grading,nnunet,dev
 $(VENV)/installed-%: setup.cfg | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@

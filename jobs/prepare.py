@@ -13,6 +13,19 @@ SPLIT_EXAMPLE = """example:
   python jobs/prepare.py split --participants my_data/participants.tsv \\
       --output data_splits/my_data.csv --folds 5 --stratify site --person person
   python jobs/prepare.py split --coco my_images --output data_splits/my_images.csv --folds 5
+  python jobs/prepare.py split --sources cords.yaml --output data_splits/cords.csv --folds 5 \\
+      --test-only basel --train-only oslo
+  python jobs/prepare.py split --sources cords.yaml --output data_splits/unseen.csv \\
+      --leave-source-out
+"""
+SOURCES_NOTES = """
+of --sources, all contrasts and sessions of a person are in one part, and:
+  --folds, --holdout    spread each source over the parts; for a source of fewer persons than
+                        folds, use --train-only or --test-only
+  --leave-source-out    fold 0 tests all persons of the first source by name, fold 1 of the
+                        second, and so on; of each other source, a fifth of the persons is val
+  --test-only           refuses persons who are in other sources too
+  --train-only          takes the subjects of its persons in other sources along
 """
 KINDS = {"axial": "bids", "sagittal": "coco", "lumbar": "grades"}  # phantom -> what it is read as
 PHANTOM_EXAMPLE = """example:
@@ -46,6 +59,8 @@ def split(chosen: argparse.Namespace) -> str:
     _check_way(chosen)
     if chosen.keep_parts:
         return _written(chosen.output, split_by_parts(chosen.coco, chosen.person))
+    if chosen.sources and not chosen.folds_from:
+        return _written(chosen.output, _dealt_sources(chosen))
     keys = [key for key in (chosen.person, chosen.stratify) if key]
     if chosen.coco:
         participants = image_subjects(chosen.coco, keys)
@@ -76,6 +91,23 @@ def split(chosen: argparse.Namespace) -> str:
     return written
 
 
+def _dealt_sources(chosen: argparse.Namespace) -> list[dict[str, str]]:
+    """The rows of a split of several sources."""
+    from spine_tasks.given_splits import source_subjects
+    from spine_tasks.source_splits import split_sources
+
+    one_a = "source" if chosen.leave_source_out else "person" if chosen.leave_one_out else None
+    return split_sources(
+        source_subjects(chosen.sources),
+        folds=one_a or chosen.folds,
+        holdout=tuple(chosen.holdout) if chosen.holdout else None,
+        test_only=chosen.test_only,
+        train_only=chosen.train_only,
+        stratify=chosen.stratify,
+        seed=chosen.seed,
+    )
+
+
 def _warn_of_neighbours(folder: Path, split: Path) -> None:
     """Name images that look like neighbouring slices and are in different parts of a fold."""
     from spine_tasks.data.coco import read_coco
@@ -91,7 +123,12 @@ def _warn_of_neighbours(folder: Path, split: Path) -> None:
 
 def _check_way(chosen: argparse.Namespace) -> None:
     """Refuse options that a given split cannot follow."""
+    fixed = chosen.test_only or chosen.train_only
+    if (fixed or chosen.leave_source_out) and not chosen.sources:
+        raise ConfigError("--test-only, --train-only and --leave-source-out need --sources")
     given = "--keep-parts" if chosen.keep_parts else "--folds-from" if chosen.folds_from else None
+    if given and fixed:
+        raise ConfigError(f"{given} moves nobody: leave --test-only and --train-only out")
     if given and (chosen.stratify or chosen.seed):
         raise ConfigError(f"{given} deals nobody, so --stratify and --seed have no meaning with it")
     if chosen.keep_parts and not chosen.coco:
@@ -140,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     make = commands.add_parser(
         "split",
         help="assign the persons of a data set to train, val and test",
-        epilog=SPLIT_EXAMPLE,
+        epilog=SPLIT_EXAMPLE + SOURCES_NOTES,
         formatter_class=raw,
     )
     make.set_defaults(prepare=split)
@@ -153,6 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     way = make.add_mutually_exclusive_group(required=True)
     way.add_argument("--folds", type=int, metavar="K", help="cross-validation, at least 3")
     way.add_argument("--leave-one-out", action="store_true", help="one fold a person")
+    way.add_argument("--leave-source-out", action="store_true", help="one fold a source, see below")
     way.add_argument(
         "--holdout",
         type=float,
@@ -162,7 +200,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     way.add_argument("--folds-from", type=Path, metavar="TABLE", help="groups of this CSV, as is")
     way.add_argument("--keep-parts", action="store_true", help="those of train.json, val.json, ...")
-    make.add_argument("--stratify", metavar="COLUMN", help="spread its values over the parts")
+    make.add_argument(
+        "--stratify",
+        metavar="COLUMN",
+        help="spread its values over the parts (default: none; of --sources: source)",
+    )
+    for part in ("test", "train"):
+        make.add_argument(
+            f"--{part}-only",
+            nargs="+",
+            default=(),
+            metavar="SOURCE",
+            help=f"those of --sources whose persons are {part} in every fold",
+        )
     make.add_argument("--person", metavar="COLUMN", help="who a subject is (default: each its own)")
     make.add_argument("--seed", type=int, default=0, help="of the shuffling (default: 0)")
     data = commands.add_parser(

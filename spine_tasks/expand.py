@@ -1,12 +1,13 @@
 """A grid expanded into cells: every arm on every fold with every seed, and what they need first."""
 
+import functools
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 from spine_tasks.cell import Cell, Resources
-from spine_tasks.configs import Config, defaults_of, make_config, suggestion
+from spine_tasks.configs import Config, defaults_of, knobs_of, make_config, suggestion
 from spine_tasks.errors import ConfigError
 from spine_tasks.grid import Grid, check_knob
 from spine_tasks.splits import load_split
@@ -34,19 +35,21 @@ def expand(grid: Grid) -> tuple[list[Cell], list[Cell]]:
     folds = list(split.folds) if isinstance(grid.folds, str) else grid.folds
     if wrong := sorted(set(folds) - set(split.folds)):
         raise ConfigError(f"split {grid.split} has no fold {wrong}; it has {list(split.folds)}")
-    resources = _resources(grid)
+    resources = _resources(grid.resources)
     # What cells share is made once: a grid may have thousands of them.
     arms = [(arm, *_job_and_config(grid, arm)) for arm in _arms(grid)]
     if resources.nodes > 1 and (alone := {job for _, job, one in arms if one.framework != "torch"}):
         raise ConfigError(f"resources.nodes: {', '.join(alone)} trains on one node only")
-    needed: dict[int, Cell] = {}
-    if any(_starts_from_another(grid, config) for _, _, config in arms):
-        first = _needed(grid, resources)
-        needed = {seed: replace(first, seed=seed) for seed in _seeds(grid)}
+    first = _needed(grid, split.digest) if grid.needs else None
+    needed: dict[str, Cell] = {}
     cells: dict[tuple[Config, int, int], Cell] = {}
     for arm, job, config in arms:
         needs_first = _starts_from_another(grid, config)
         for fold, seed in itertools.product(folds, _seeds(grid)):
+            needs: tuple[str, ...] = ()
+            if needs_first and first is not None:
+                other = first(config, fold, seed)
+                needs = (needed.setdefault(other.id, other).id,)
             cell = Cell(
                 job=job,
                 config=config,
@@ -54,7 +57,7 @@ def expand(grid: Grid) -> tuple[list[Cell], list[Cell]]:
                 split_sha256=split.digest,
                 fold=fold,
                 seed=seed,
-                needs=(needed[seed].id,) if needs_first else (),
+                needs=needs,
                 arm=arm,
                 resources=resources,
             )
@@ -130,12 +133,12 @@ def _seeds(grid: Grid) -> list[int]:
     return list(range(grid.seeds)) if isinstance(grid.seeds, int) else list(grid.seeds)
 
 
-def _resources(grid: Grid) -> Resources:
+def _resources(asked: Mapping[str, Any]) -> Resources:
     names = [f.name for f in fields(Resources)]
-    for name in grid.resources:
+    for name in asked:
         if name not in names:
             raise ConfigError(f"resources have no {name!r}{suggestion(name, names)}")
-    return Resources(**grid.resources)
+    return Resources(**asked)
 
 
 def _starts_from_another(grid: Grid, config: Config) -> bool:
@@ -144,18 +147,48 @@ def _starts_from_another(grid: Grid, config: Config) -> bool:
     )
 
 
-def _needed(grid: Grid, resources: Resources) -> Cell:
-    """The cell that others start from, of seed 0: the fixed knobs, but what `needs.cell` says."""
+def _needed(grid: Grid, digest: str) -> Callable[[Config, int, int], Cell]:
+    """What makes the cell that one of a config, a fold and a seed starts from.
+
+    Its knobs are the fixed ones, but what `needs.cell` says. With a split of its own it is one a
+    seed, of that split's first fold. Without one it reads what the other reads: it is of the same
+    split and fold and has the same knobs, so that cells that differ in others share it; its seed
+    is 0.
+
+    Parameters
+    ----------
+    digest
+        Of the grid's split.
+    """
     first = grid.needs["cell"]
-    theirs = defaults_of(first["job"])
+    job, own = first["job"], first.get("knobs", {})
+    theirs = defaults_of(job)
+    resources = _resources(grid.resources | first.get("resources", {}))
+    if "split" not in first:
+
+        def beside(config: Config, fold: int, _seed: int) -> Cell:
+            knobs = {name: value for name, value in knobs_of(config).items() if name in theirs}
+            made = make_config(job, knobs | own)
+            return Cell(
+                job=job,
+                config=made,
+                split=grid.split,
+                split_sha256=digest,
+                fold=fold,
+                seed=0,
+                resources=resources,
+            )
+
+        return functools.cache(beside)
     fixed = {name: value for name, value in grid.knobs.items() if name in theirs}
     split = load_split(first["split"])
-    return Cell(
-        job=first["job"],
-        config=make_config(first["job"], fixed | first.get("knobs", {})),
+    cell = Cell(
+        job=job,
+        config=make_config(job, fixed | own),
         split=first["split"],
         split_sha256=split.digest,
         fold=split.folds[0],
         seed=0,
         resources=resources,
     )
+    return functools.cache(lambda _config, _fold, seed: replace(cell, seed=seed))

@@ -17,7 +17,7 @@ from spine_tasks.errors import ConfigError
 
 PHANTOM = "phantom"  # data that is made up, not read
 GRIDS = Path(__file__).parents[1] / "jobs" / "grids"
-FIRST = ("job", "split", "knobs")  # what a grid may say of a needed cell
+FIRST = ("job", "split", "knobs", "resources")  # what a grid may say of a needed cell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,8 @@ class Grid:
     seeds: int | list[int] = 1  # how many (0, 1, ...), or which
     folds: str | list[int] = "all"
     knobs: dict[str, Any] = field(default_factory=dict)  # `<job>.<knob>`: of one of several jobs
-    needs: dict[str, Any] = field(default_factory=dict)  # `when` these knobs: this `cell` first
+    # `when` these knobs: this `cell` first; without a split of its own, one for each fold and arm
+    needs: dict[str, Any] = field(default_factory=dict)
     resources: dict[str, Any] = field(default_factory=dict)
     baseline: dict[str, Any] = field(default_factory=dict)  # the arm that others are compared with
     presets: dict[str, dict[str, Any]] = field(default_factory=dict)  # named sets of settings
@@ -136,8 +137,8 @@ def read_yaml(file: Path) -> dict[str, Any]:
 def configure(grid: Grid, preset: str | None, settings: Mapping[str, Any]) -> Grid:
     """`grid` with a preset and then settings applied.
 
-    A setting is a knob, `seeds`, `folds`, `split`, `resources.<name>`, or `needs.split` and
-    `needs.<knob>` for the cells that others start from.
+    A setting is a knob, `seeds`, `folds`, `split`, `resources.<name>`, or `needs.split`,
+    `needs.<knob>` and `needs.resources.<name>` for the cells that others start from.
 
     Raises
     ------
@@ -168,10 +169,11 @@ def _set(grid: Grid, name: str, value: Any) -> Grid:
         return replace(grid, resources=grid.resources | {name.removeprefix("resources."): value})
     if name.startswith("needs.") and grid.needs:
         first, own = grid.needs["cell"], name.removeprefix("needs.")
-        changed = (
-            {"split": value} if own == "split" else {"knobs": first.get("knobs", {}) | {own: value}}
-        )
-        return replace(grid, needs=grid.needs | {"cell": first | changed})
+        if own == "split":
+            return replace(grid, needs=grid.needs | {"cell": first | {"split": value}})
+        where = "resources" if own.startswith("resources.") else "knobs"
+        changed = first.get(where, {}) | {own.removeprefix("resources."): value}
+        return replace(grid, needs=grid.needs | {"cell": first | {where: changed}})
     check_knob(grid.jobs, name, others=_other_settings(grid))
     return replace(grid, knobs=grid.knobs | {name: value})
 
@@ -202,7 +204,13 @@ def _other_settings(grid: Grid) -> list[str]:
 def _absolute(name: str, value: Any) -> Any:
     """The value, a path made absolute: a node's working directory may be another."""
     path = Path(str(value))
-    is_path = path.is_dir() if name in ("data", "test_data") else path.is_file()
+    is_path = (
+        path.exists()
+        if name == "data"
+        else path.is_dir()
+        if name == "test_data"
+        else path.is_file()
+    )
     if name in ("data", "test_data", "weights", "split") and is_path and value != PHANTOM:
         return str(path.resolve())
     return value
@@ -224,6 +232,7 @@ def _check_needs(needs: dict[str, Any]) -> None:
         raise ConfigError(f"needs: has `when` and `cell`, got or lacks {unknown}")
     for name, value in needs.items():
         _check_kind(f"needs.{name}", value, dict, "`name: value` lines")
-    if unknown := sorted(({"job", "split"} - set(needs["cell"])) | set(needs["cell"]) - set(FIRST)):
+    if unknown := sorted(({"job"} - set(needs["cell"])) | set(needs["cell"]) - set(FIRST)):
         raise ConfigError(f"needs.cell: has {', '.join(FIRST)}, got or lacks {unknown}")
-    _check_kind("needs.cell.knobs", needs["cell"].get("knobs", {}), dict, "`name: value` lines")
+    for name in ("knobs", "resources"):
+        _check_kind(f"needs.cell.{name}", needs["cell"].get(name, {}), dict, "`name: value` lines")

@@ -97,14 +97,26 @@ def make_split(
     ['a', 'b', 'c', 'd']
     """
     subjects = subjects_of_persons(participants, person)
-    strata = _strata(subjects, stratify)
-    if folds is not None and holdout is None:
-        parts_of = _deal(strata, folds, seed)
-    elif holdout is not None and folds is None:
-        parts_of = [_hold_out(strata, holdout, seed)]
-    else:
-        raise SplitError(f"give either folds or holdout, got {folds} and {holdout}")
+    strata = strata_of(subjects, stratify)
+    parts_of = deal_persons(strata, folds, holdout, seed)
     return rows_of(parts_of, subjects, {stratify: strata} if stratify else {})
+
+
+def deal_persons(
+    strata: dict[str, str], folds: int | None, holdout: tuple[float, float, float] | None, seed: int
+) -> list[dict[str, str]]:
+    """For each fold, person -> part; parameters as of `make_split`, but person -> stratum.
+
+    Raises
+    ------
+    SplitError
+        Both or neither of `folds` and `holdout` are given, or the persons are too few.
+    """
+    if folds is not None and holdout is None:
+        return _deal(strata, folds, seed)
+    if holdout is not None and folds is None:
+        return [_hold_out(strata, holdout, seed)]
+    raise SplitError(f"give either folds or holdout, got {folds} and {holdout}")
 
 
 def rows_of(
@@ -182,8 +194,14 @@ def subject_of(row: Row) -> str:
     raise SplitError(f"participants: no column participant_id or subject; it has {', '.join(row)}")
 
 
-def _strata(subjects: dict[str, list[Row]], stratify: str | None) -> dict[str, str]:
-    """Person -> stratum; one and the same where `stratify` is None."""
+def strata_of(subjects: dict[str, list[Row]], stratify: str | None) -> dict[str, str]:
+    """Person -> stratum; one and the same where `stratify` is None.
+
+    Raises
+    ------
+    SplitError
+        There is no such column, or a person has two values in it.
+    """
     if stratify is None:
         return dict.fromkeys(subjects, "all")
     strata = {}

@@ -14,7 +14,7 @@ from nibabel.affines import voxel_sizes
 from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
-from spine_tasks.data.cases import box_cases_of, cases_of, grade_cases_of, target
+from spine_tasks.data.cases import box_cases_of, cases_of, cord_cases_of, grade_cases_of, target
 from spine_tasks.data.coco import BoxCase
 from spine_tasks.data.nifti import load_image, load_mask
 from spine_tasks.errors import RunError
@@ -23,6 +23,8 @@ from spine_tasks.grade_predictions import load_grades
 from spine_tasks.metrics.box_scores import score_boxes
 from spine_tasks.metrics.grade_scores import Places, grades_known, places_of, score_grades
 from spine_tasks.metrics.mask_scores import score_masks
+from spine_tasks.metrics.masks import Mask
+from spine_tasks.nnunet.volumes import image_and_mask
 from spine_tasks.predictions import Detections, load_boxes
 from spine_tasks.run import Run
 from spine_tasks.splits import load_split
@@ -75,7 +77,11 @@ def _predictions_sha256(run: Run) -> dict[str, str]:
 def score_mask_files(predicted: Path, reference: Path, label: str) -> Iterator[Row]:
     """`slice, label, metric, value` for one predicted mask file against its reference."""
     image = load_image(reference)
-    truth, found = load_mask(reference, image), load_mask(predicted, image)
+    yield from _scores(image, load_mask(reference, image), load_mask(predicted, image), label)
+
+
+def _scores(image: Any, truth: Mask, found: Mask, label: str) -> Iterator[Row]:
+    """`slice, label, metric, value` of two masks on an image's grid."""
     spacing_mm = [float(edge) for edge in voxel_sizes(image.affine)]  # type: ignore[no-untyped-call]
     for index, metric, value in score_masks(truth, found, spacing_mm, _slice_axis(image.affine)):
         yield "" if index is None else index, label, metric, value
@@ -104,6 +110,17 @@ def _mask_rows(run: Run) -> Iterator[Row]:
         predicted = _checked(run.predictions / f"{case.id}.nii.gz", digests)
         for row in score_mask_files(predicted, reference, label):
             yield person_of[case.subject], case.subject, case.id, *row
+
+
+def _cord_rows(run: Run) -> Iterator[Row]:
+    """As of masks; the label is the test set, so that every table is of one test set a row."""
+    cell, digests = run.cell(), _predictions_sha256(run)
+    person_of = load_split(cell.split).person_of
+    for pair in cord_cases_of(cell, "test", run.folder.parent):
+        predicted = _checked(run.predictions / f"{pair.id}.nii.gz", digests)
+        image, truth, _ = image_and_mask(pair)
+        for row in _scores(image, truth, load_mask(predicted, image), pair.test_set):
+            yield person_of[pair.subject], pair.subject, pair.id, *row
 
 
 def _box_rows(run: Run) -> Iterator[Row]:
@@ -141,7 +158,13 @@ def _no_rows(_run: Run) -> Iterator[Row]:
 
 
 # `predicts` of a config -> rows of scores.csv
-ROWS = {"masks": _mask_rows, "boxes": _box_rows, "grades": _grade_rows, "nothing": _no_rows}
+ROWS = {
+    "masks": _mask_rows,
+    "cords": _cord_rows,
+    "boxes": _box_rows,
+    "grades": _grade_rows,
+    "nothing": _no_rows,
+}
 
 
 def _checked(predicted: Path, digests: dict[str, str]) -> Path:

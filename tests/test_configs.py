@@ -145,8 +145,8 @@ def test_every_task_names_its_function_framework_and_kind_of_prediction(job):
     module, _, function = TASKS[job].entry.partition(":")
     assert module.startswith("spine_tasks.tasks.") or job == "drill"
     assert function
-    assert TASKS[job].framework in ("tensorflow", "torch", "nnunetv2", "none")
-    assert TASKS[job].predicts in ("masks", "boxes", "grades", "nothing")
+    assert TASKS[job].framework in ("tensorflow", "torch", "nnunet", "none")
+    assert TASKS[job].predicts in ("masks", "cords", "boxes", "grades", "nothing")
 
 
 @pytest.mark.parametrize("job", TASKS)

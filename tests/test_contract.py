@@ -15,7 +15,7 @@ from making import environment, run_folder
 
 from spine_tasks.cell import Cell, Resources
 from spine_tasks.configs import make_config
-from spine_tasks.data.cases import box_cases_of, cases_of, grade_cases_of
+from spine_tasks.data.cases import box_cases_of, cases_of, cord_cases_of, grade_cases_of
 from spine_tasks.data.nifti import load_image
 from spine_tasks.environment import worker_variables
 from spine_tasks.grade_predictions import load_grades
@@ -66,6 +66,12 @@ TASKS = {
         "stenosis_grading",
         {"backbone": "test_resnet", "image_px": 32, "epochs": 3, "threads": 1}
         | {"across": "gru", "mixup": 0.4, "test_views": 2, "ema": 0.9, "loss": "ordinal"},
+    ),
+    "unet": Task(
+        "cord_unet",
+        {"image_px": 32, "spacing_mm": 1.0, "stages": 3, "features": 2, "epochs": 3, "threads": 1}
+        | {"dropout": 0.2, "ema": 0.9},
+        split="cords_phantom",
     ),
 }
 EPOCH_1 = '"epoch": 1'
@@ -136,15 +142,26 @@ def undisturbed(request, tmp_path_factory):
 
 def test_every_test_case_is_predicted_in_its_own_geometry(undisturbed):
     _, run = undisturbed
-    check = {"masks": check_masks, "boxes": check_boxes, "grades": check_grades}[
-        run.cell().config.predicts
-    ]
+    check = {
+        "masks": check_masks,
+        "cords": check_cords,
+        "boxes": check_boxes,
+        "grades": check_grades,
+    }[run.cell().config.predicts]
     check(run)
 
 
 def check_masks(run):
-    cases = cases_of(run.cell(), "test", run.folder.parent)
-    assert len(cases) == 12
+    check_volumes(run, cases_of(run.cell(), "test", run.folder.parent), 12)
+
+
+def check_cords(run):
+    # Two of both sites' six persons in two contrasts, and all three of the unseen data set.
+    check_volumes(run, cord_cases_of(run.cell(), "test", run.folder.parent), 2 * 2 * 2 + 3)
+
+
+def check_volumes(run, cases, number):
+    assert len(cases) == number
     assert {file.name for file in run.predictions.iterdir()} == {f"{c.id}.nii.gz" for c in cases}
     for case in cases:
         image, mask = load_image(case.image), nib.load(run.predictions / f"{case.id}.nii.gz")

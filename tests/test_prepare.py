@@ -136,6 +136,9 @@ def test_the_parts_of_a_coco_folder_are_kept(tmp_path):
         (["--keep-parts"], "--keep-parts needs --coco"),
         (["--folds-from", "x.csv", "--stratify", "site"], "--folds-from deals nobody"),
         (["--folds-from", "x.csv", "--seed", "1"], "--folds-from deals nobody"),
+        (["--folds", "3", "--test-only", "a"], "--test-only, --train-only and --leave-source-out"),
+        (["--folds", "3", "--train-only", "a"], "--test-only, --train-only and --leave-source-out"),
+        (["--leave-source-out"], "--test-only, --train-only and --leave-source-out need --sources"),
     ],
 )
 def test_options_without_a_meaning_are_refused(tmp_path, participants, options, message):

@@ -13,6 +13,7 @@ import typing
 from dataclasses import MISSING, fields
 from typing import Any, Literal
 
+from spine_tasks.configs.cord import CordNnunet, CordPreprocessing, CordUnet
 from spine_tasks.configs.detection import CordSignalDetr, Detection, DiscFasterRcnn
 from spine_tasks.configs.drill import Drill
 from spine_tasks.configs.gm import GmSegmentation
@@ -20,7 +21,10 @@ from spine_tasks.configs.grading import StenosisGrading
 from spine_tasks.errors import ConfigError
 
 __all__ = [
+    "CordNnunet",
+    "CordPreprocessing",
     "CordSignalDetr",
+    "CordUnet",
     "Detection",
     "DiscFasterRcnn",
     "Drill",
@@ -28,13 +32,25 @@ __all__ = [
     "StenosisGrading",
 ]
 
-Config = GmSegmentation | CordSignalDetr | DiscFasterRcnn | StenosisGrading | Drill
+Config = (
+    GmSegmentation
+    | CordSignalDetr
+    | DiscFasterRcnn
+    | StenosisGrading
+    | CordPreprocessing
+    | CordNnunet
+    | CordUnet
+    | Drill
+)
 
 TASKS: dict[str, type[Config]] = {
     "gm_segmentation": GmSegmentation,
     "cord_signal_detr": CordSignalDetr,
     "disc_faster_rcnn": DiscFasterRcnn,
     "stenosis_grading": StenosisGrading,
+    "cord_preprocessing": CordPreprocessing,
+    "cord_nnunet": CordNnunet,
+    "cord_unet": CordUnet,
     "drill": Drill,
 }
 MODELS = sorted(job for job, config in TASKS.items() if config.predicts != "nothing")

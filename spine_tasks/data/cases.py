@@ -1,17 +1,22 @@
 """The cases of a cell: which images and references each part of its split has."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from spine_tasks.cell import Cell
+from spine_tasks.configs import suggestion
 from spine_tasks.data.bids import Case, find_cases
 from spine_tasks.data.coco import BoxCase, CocoData, read_coco
 from spine_tasks.data.grade_cases import GradeCase, GradeData
 from spine_tasks.data.grades import read_grades
 from spine_tasks.data.staged import staged
-from spine_tasks.errors import DataError
+from spine_tasks.errors import ConfigError, DataError
 from spine_tasks.grid import PHANTOM
+from spine_tasks.nnunet.pairs import Pair, find_pairs
+from spine_tasks.nnunet.parts import parts_of
+from spine_tasks.nnunet.sources import SOURCES_FILE, Source, load_sources
 from spine_tasks.splits import PARTS, load_split
 
 
@@ -95,6 +100,53 @@ def grade_cases_of(cell: Cell, part: str, results: Path) -> tuple[list[GradeCase
     return _of_part(cell, part, data), data
 
 
+def cord_cases_of(cell: Cell, part: str, results: Path) -> list[Pair]:
+    """The images of one part of a cell's split with their cord masks, sorted by id.
+
+    Parameters
+    ----------
+    cell
+        With the knobs `data` and `train_on`.
+    part
+        `train` and `val`: of the data sets to train on; `test`: of all.
+    results
+        The experiment's folder, where made-up data is kept.
+
+    Raises
+    ------
+    ConfigError
+        The file of data sets is wrong, or lacks one to train on.
+    SplitError, DataError
+        The split is wrong or does not fit the data.
+    """
+    sources = _sources(cell, results)
+    for name in cell.config.train_on or ():
+        if name not in sources:
+            raise ConfigError(f"train_on: no data set {name!r}{suggestion(name, sources)}")
+    pairs = [pair for source in sources.values() for pair in find_pairs(source)[0]]
+    split = load_split(cell.split)
+    found = parts_of(pairs, split, cell.fold)[part]
+    there = {pair.subject for pair in pairs}
+    if absent := sorted(set(split.part(cell.fold, part)) - there):
+        raise DataError(
+            f"{cell.config.data}: no image with a mask of {len(absent)} subjects that "
+            f"{cell.split} has in {part}, such as {absent[0]}; correct the split, or fetch the data"
+        )
+    wanted = cell.config.train_on if part != "test" else None
+    return [pair for pair in found if wanted is None or pair.source.name in wanted]
+
+
+def _sources(cell: Cell, results: Path) -> dict[str, Source]:
+    """The data sets that a cell's file describes, where they are on this node."""
+    found = load_sources(_sources_file(cell, results))
+    return {name: replace(one, path=staged(one.path)) for name, one in found.items()}
+
+
+def _sources_file(cell: Cell, results: Path) -> Path:
+    made_up = cell.config.data == PHANTOM
+    return _folder(cell, results) / SOURCES_FILE if made_up else Path(cell.config.data)
+
+
 def _of_part(cell: Cell, part: str, data: Any) -> list[Any]:
     """The cases of a part's subjects, of each of whom there is one."""
     subjects = load_split(cell.split).part(cell.fold, part)
@@ -121,7 +173,10 @@ def files_of(cell: Cell, results: Path) -> dict[tuple[str, str], Path]:
 def folders_of(cell: Cell) -> list[Path]:
     """The user's folders of data that a cell reads; made-up data is none."""
     knobs = (getattr(cell.config, name, None) for name in ("data", "test_data"))
-    return [Path(folder) for folder in knobs if folder not in (None, PHANTOM)]
+    named = [Path(folder) for folder in knobs if folder not in (None, PHANTOM)]
+    if cell.config.reads == "cords":
+        return [source.path for file in named for source in load_sources(file).values()]
+    return named
 
 
 def target(case: Case) -> tuple[str, Path]:
@@ -163,8 +218,23 @@ def _grade_files(cell: Cell, results: Path) -> dict[tuple[str, str], Path]:
     return found
 
 
+def _cord_files(cell: Cell, results: Path) -> dict[tuple[str, str], Path]:
+    # The file of data sets has a say too: a threshold in it makes other masks.
+    found = {("sources", ""): _sources_file(cell, results)}
+    for part in PARTS:
+        for pair in cord_cases_of(cell, part, results):
+            found |= {("image", pair.id): pair.image, ("cord", pair.id): pair.label}
+    return found
+
+
 # `reads` of a config -> the files of one of its cells
-READS = {"bids": _mask_files, "coco": _box_files, "grades": _grade_files, "nothing": _no_files}
+READS = {
+    "bids": _mask_files,
+    "coco": _box_files,
+    "grades": _grade_files,
+    "cords": _cord_files,
+    "nothing": _no_files,
+}
 
 
 def _folder(cell: Cell, results: Path) -> Path:
@@ -194,8 +264,15 @@ def _lumbar(folder: Path, subjects: Sequence[str]) -> Path:
     return ensure(folder, subjects)
 
 
+def _cords(folder: Path, subjects: Sequence[str]) -> Path:
+    from spine_tasks.data.phantom_cords import ensure
+
+    return ensure(folder, subjects)
+
+
 PHANTOMS = {
     "bids": _axial,
     "coco": _sagittal,
     "grades": _lumbar,
+    "cords": _cords,
 }  # `reads` of a config -> what makes such data up

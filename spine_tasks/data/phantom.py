@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from spine_tasks.errors import DataError, RunError
 from spine_tasks.files import replacing, write_json, write_text
 
 VERSION = "1"  # raise it with every change that moves a voxel: old and new files never mix
+REMEDY = "remove it to have it made again, or choose another folder"
 
 
 def population(subject_id: str) -> str:
@@ -51,7 +52,7 @@ def population(subject_id: str) -> str:
 def site(subject_id: str) -> str:
     """The name of the site that scanned the subject, a key of `SITES`."""
     sites = POPULATIONS[population(subject_id)].sites
-    return sites[_seed(subject_id) % len(sites)]
+    return sites[seed(subject_id) % len(sites)]
 
 
 def subject(subject_id: str) -> Scan:
@@ -79,7 +80,7 @@ def subject(subject_id: str) -> Scan:
     Contrast and sizes as in Prados et al., Spinal cord grey matter segmentation challenge,
     NeuroImage 152, 2017, doi:10.1016/j.neuroimage.2017.03.010.
     """
-    rng = np.random.default_rng(_seed(subject_id))
+    rng = np.random.default_rng(seed(subject_id))
     group = POPULATIONS[population(subject_id)]
     anatomy = sample_anatomy(group, rng)
     return acquire(anatomy, group, SITES[site(subject_id)], rng)
@@ -99,21 +100,16 @@ def write(folder: Path, subjects: Sequence[str]) -> None:
     RunError
         The disk is full, or the folder cannot be written to.
     """
-    ids = _checked(subjects)
+    ids = in_order(subjects, population)
     if _holds_something(folder):
         raise DataError(f"{folder}: is not empty; remove it, or choose another folder")
     for subject_id in ids:
         scan = subject(subject_id)
         image, gray_matter, cord = _files(folder, subject_id)
-        _write_nifti(image, scan.image.astype(np.int16), scan.affine)
-        _write_nifti(gray_matter, scan.gray_matter.astype(np.uint8), scan.affine)
-        _write_nifti(cord, scan.cord.astype(np.uint8), scan.affine)
-    rows = [f"{subject_id}\t{population(subject_id)}\t{site(subject_id)}" for subject_id in ids]
-    write_text(
-        folder / "participants.tsv", "\n".join(["participant_id\tpopulation\tsite", *rows]) + "\n"
-    )
-    write_json(folder / "derivatives/labels/dataset_description.json", _description("derivative"))
-    write_json(folder / "dataset_description.json", _description("raw"))
+        write_nifti(image, scan.image.astype(np.int16), scan.affine)
+        write_nifti(gray_matter, scan.gray_matter.astype(np.uint8), scan.affine)
+        write_nifti(cord, scan.cord.astype(np.uint8), scan.affine)
+    describe(folder, [(one, population(one), site(one)) for one in ids], _description())
 
 
 def ensure(folder: Path, subjects: Sequence[str]) -> Path:
@@ -131,20 +127,60 @@ def ensure(folder: Path, subjects: Sequence[str]) -> Path:
     RunError
         The disk is full, or the folder cannot be written to.
     """
-    ids = _checked(subjects)
+    ids = in_order(subjects, population)
+    description = folder / "dataset_description.json"
+    return ensure_made(folder, ids, write, _files, description, _description())
+
+
+def ensure_made(
+    folder: Path,
+    ids: Sequence[str],
+    make: Callable[[Path, Sequence[str]], None],
+    files: Callable[[Path, str], Sequence[Path]],
+    maker: Path,
+    made_by: dict[str, Any],
+) -> Path:
+    """Make any made-up data set as `ensure` says, unless it is there; return `folder`.
+
+    Parameters
+    ----------
+    folder
+        Of the data set.
+    ids
+        The subjects wanted.
+    make
+        Writes the data set of some subjects into a new folder.
+    files
+        What there is of a subject in a folder.
+    maker
+        The JSON file in `folder` that says what made it.
+    made_by
+        What that file must hold.
+
+    Raises
+    ------
+    DataError, RunError
+        As `ensure`.
+    """
     if not _holds_something(folder):
-        _make(folder, ids)
-    _check(folder, ids)
+        _make(folder, ids, make)
+    _check_maker(folder, maker, made_by)
+    missing = [name for name in ids if not all(file.exists() for file in files(folder, name))]
+    if missing:
+        raise DataError(
+            f"{folder}: lacks {len(missing)} of {len(ids)} subjects, first {missing[0]}; "
+            f"a data set is made whole: {REMEDY}, and name all subjects at once"
+        )
     return folder
 
 
-def _make(folder: Path, subjects: Sequence[str]) -> None:
+def _make(folder: Path, ids: Sequence[str], make: Callable[[Path, Sequence[str]], None]) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as partial:
             # One level down, since the temporary folder itself is closed to other users.
             made = Path(partial) / folder.name
-            write(made, subjects)
+            make(made, ids)
             made.rename(folder)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # else another process was faster
@@ -154,30 +190,21 @@ def _make(folder: Path, subjects: Sequence[str]) -> None:
             ) from error
 
 
-def _check(folder: Path, subjects: Sequence[str]) -> None:
-    """Raise DataError unless `folder` holds these subjects, made by this version."""
-    remedy = "remove it to have it made again, or choose another folder"
-    file = folder / "dataset_description.json"
+def _check_maker(folder: Path, maker: Path, made_by: dict[str, Any]) -> None:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(maker.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{folder}: is not a phantom data set ({error}); {remedy}") from error
-    if found != _description("raw"):
-        raise DataError(f"{file}: got {found}, but this is {_description('raw')}; {remedy}")
-    missing = [name for name in subjects if not all(f.exists() for f in _files(folder, name))]
-    if missing:
-        raise DataError(
-            f"{folder}: lacks {len(missing)} of {len(subjects)} subjects, first {missing[0]}; "
-            f"a data set is made whole: {remedy}, and name all subjects at once"
-        )
+        raise DataError(f"{folder}: is not a phantom data set ({error}); {REMEDY}") from error
+    if found != made_by:
+        raise DataError(f"{maker}: got {found}, but this is {made_by}; {REMEDY}")
 
 
-def _checked(subjects: Sequence[str]) -> list[str]:
-    """The ids in order, each once."""
+def in_order(subjects: Sequence[str], check: Callable[[str], object]) -> list[str]:
+    """The ids in order, each once; a DataError where there is none, or by `check`."""
     if isinstance(subjects, str) or not subjects:
         raise DataError(f"subjects must be a list of at least one id, got {subjects!r}")
     for subject_id in subjects:
-        population(subject_id)
+        check(subject_id)
     return sorted(set(subjects))
 
 
@@ -195,9 +222,10 @@ def _files(folder: Path, subject_id: str) -> tuple[Path, Path, Path]:
     )
 
 
-def _write_nifti(
+def write_nifti(
     file: Path, voxels: NDArray[np.int16] | NDArray[np.uint8], affine: NDArray[np.float64]
 ) -> None:
+    """Write a gzipped NIfTI file, the same bytes every time."""
     image = nib.Nifti1Image(voxels, affine)  # type: ignore[no-untyped-call]
     image.header.set_xyzt_units("mm", "sec")  # type: ignore[no-untyped-call]
     with replacing(file) as partial:
@@ -205,14 +233,26 @@ def _write_nifti(
         partial.write_bytes(gzip.compress(image.to_bytes(), mtime=0))
 
 
-def _description(dataset_type: str) -> dict[str, Any]:
+def describe(
+    folder: Path, participants: Sequence[tuple[str, str, str]], description: dict[str, Any]
+) -> None:
+    """Write the id, population and site of each participant, and what the data set is."""
+    rows = [("participant_id", "population", "site"), *participants]
+    write_text(folder / "participants.tsv", "".join("\t".join(row) + "\n" for row in rows))
+    labels = description | {"DatasetType": "derivative"}
+    write_json(folder / "derivatives/labels/dataset_description.json", labels)
+    write_json(folder / "dataset_description.json", description)
+
+
+def _description() -> dict[str, Any]:
     return {
         "Name": "Phantom: made-up axial T2*-weighted spinal cords",
         "BIDSVersion": "1.10.0",
-        "DatasetType": dataset_type,
+        "DatasetType": "raw",
         "GeneratedBy": [{"Name": "spine_tasks.data.phantom", "Version": VERSION}],
     }
 
 
-def _seed(subject_id: str) -> int:
-    return int.from_bytes(hashlib.sha256(subject_id.encode()).digest()[:8])
+def seed(name: str) -> int:
+    """The seed of what has this name."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])

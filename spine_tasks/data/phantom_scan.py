@@ -44,12 +44,22 @@ SITES = {
 
 def acquire(anatomy: Anatomy, group: Population, protocol: Site, rng: np.random.Generator) -> Scan:
     """Scan one subject with a site's protocol; draws contrast, coil, position and noise."""
-    signals = _signals(group, protocol, rng)
+    return expose(anatomy, t2star_signals(group, protocol, rng), group, protocol, rng)
+
+
+def expose(
+    anatomy: Anatomy,
+    signals: NDArray[np.float64],
+    group: Population,
+    protocol: Site,
+    rng: np.random.Generator,
+) -> Scan:
+    """Scan with the signal of each `Tissue`, in its order; draws blur, coil, position and noise."""
     clean, gray_matter, cord = render(anatomy, signals, protocol.shape, protocol.spacing_mm)
     blur_px = group.blur_mm * rng.uniform(0.8, 1.3) / protocol.spacing_mm[0]
     clean = ndimage.gaussian_filter(clean, (blur_px, blur_px, 0), mode="nearest")
     clean *= _bias_field(protocol.shape, rng)
-    affine = _affine(protocol, rng)
+    affine = position(protocol, rng)
     sigma = group.noise * protocol.noise * rng.uniform(0.85, 1.2)
     # Whole numbers, as scanners write them: the volume is the same in memory and in its file.
     image = np.rint(protocol.gain * add_rician_noise(clean, sigma, rng)).astype(np.float32)
@@ -114,8 +124,10 @@ def add_rician_noise(
     return np.asarray(np.hypot(clean + real, imaginary))
 
 
-def _signals(group: Population, protocol: Site, rng: np.random.Generator) -> NDArray[np.float64]:
-    """The signal of each `Tissue` relative to white matter; subjects differ."""
+def t2star_signals(
+    group: Population, protocol: Site, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """The T2*-weighted signal of each `Tissue` relative to white matter; subjects differ."""
     csf = protocol.csf * rng.normal(1, 0.06)
     signal_of = {
         Tissue.MUSCLE: rng.uniform(0.35, 0.8),
@@ -140,7 +152,7 @@ def _bias_field(shape: tuple[int, int, int], rng: np.random.Generator) -> NDArra
     return np.asarray(np.exp(linear + across[0] * x * y + across[1] * x**2 + across[2] * y**2))
 
 
-def _affine(protocol: Site, rng: np.random.Generator) -> NDArray[np.float64]:
+def position(protocol: Site, rng: np.random.Generator) -> NDArray[np.float64]:
     """A slightly oblique affine whose volume's middle is some mm off the scanner's."""
     affine = np.eye(4)
     oblique = Rotation.from_euler("xyz", rng.normal(0, (6, 2, 2)), degrees=True)

@@ -17,7 +17,7 @@ from typing import Literal
 class Metric:
     """How to read the values of one metric; NaN stands outside the range: undefined."""
 
-    unit: str  # "mm", "px", "boxes" or "places"; empty for a number without
+    unit: str  # "mm", "mm2", "mm3", "px", "boxes" or "places"; empty for a number without
     minimum: float
     maximum: float
     higher_is_better: bool | None  # None: neither end is
@@ -42,11 +42,38 @@ _VOLUME = {
     "PPV": _fraction("precision, share of the prediction that is true; NaN if that is empty"),
     "MSD": _distance("mean symmetric surface distance; NaN if either mask is empty"),
     "HSD": _distance("Hausdorff surface distance, 100th percentile; NaN if either mask is empty"),
+    "HD95": _distance("Hausdorff surface distance, 95th percentile; NaN if either mask is empty"),
 }
 
 _SLICE = {
     f"{name}_slice": replace(metric, scope="slice", what=f"in one slice: {metric.what}")
     for name, metric in _VOLUME.items()
+}
+
+
+def _size(unit: str, scope: Literal["volume", "slice"], what: str) -> Metric:
+    return Metric(unit, 0.0, math.inf, None, scope, what)
+
+
+_SIZE = {
+    "volume": _size("mm3", "volume", "of the prediction; never NaN"),
+    "volume_reference": _size("mm3", "volume", "of the truth; never NaN"),
+    "RVE": Metric(
+        "", -1.0, math.inf, None, "volume", "relative volume error; NaN if the truth is empty"
+    ),
+    "CSA": _size(
+        "mm2", "volume", "area across the cord, mean of slices both masks mark; NaN without one"
+    ),
+    "CSA_reference": _size("mm2", "volume", "the same of the truth; NaN without such a slice"),
+    "CSA_error": replace(
+        _size("mm2", "volume", "mean size of their difference; NaN without such a slice"),
+        higher_is_better=False,
+    ),
+    "CSA_slice": _size("mm2", "slice", "area across the cord; NaN if nothing is predicted"),
+    "CSA_reference_slice": _size("mm2", "slice", "the same of the truth; NaN if it is empty"),
+    "CSA_error_slice": Metric(
+        "mm2", -math.inf, math.inf, None, "slice", "difference of both; NaN if either is empty"
+    ),
 }
 
 _PUBLISHED = {
@@ -211,7 +238,7 @@ _GRADED = {
     ),
 }
 
-OF_MASKS = _VOLUME | _SLICE | _PUBLISHED
+OF_MASKS = _VOLUME | _SLICE | _SIZE | _PUBLISHED
 OF_BOXES = _IMAGE | _SET | _GRADES | _BOXES_PUBLISHED
 OF_PLACES = _PLACE | _GRADED
 METRICS = OF_MASKS | OF_BOXES | OF_PLACES

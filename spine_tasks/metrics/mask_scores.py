@@ -9,6 +9,7 @@ from spine_tasks.errors import DataError
 from spine_tasks.metrics.masks import Mask
 from spine_tasks.metrics.overlap import count, overlap
 from spine_tasks.metrics.published import published
+from spine_tasks.metrics.size import areas, volumes
 from spine_tasks.metrics.surface import surface_distances
 
 Score = tuple[int | None, str, float]
@@ -55,12 +56,18 @@ def score_masks(
             f"slice axis {slice_axis}; give one slice a third axis of length 1"
         )
     volume = overlap(count(truth, predicted)) | surface_distances(truth, predicted, spacing_mm)
+    area, area_of_slice = areas(truth, predicted, spacing_mm, slice_axis)
+    volume |= volumes(truth, predicted, spacing_mm) | area
     whole: list[Score] = [(None, name, value) for name, value in volume.items()]
-    return chain(whole, _score_slices(truth, predicted, spacing_mm, slice_axis))
+    return chain(whole, _score_slices(truth, predicted, spacing_mm, slice_axis, area_of_slice))
 
 
 def _score_slices(
-    truth: Mask, predicted: Mask, spacing_mm: Sequence[float], slice_axis: int
+    truth: Mask,
+    predicted: Mask,
+    spacing_mm: Sequence[float],
+    slice_axis: int,
+    area_of_slice: Sequence[dict[str, float]],
 ) -> Iterator[Score]:
     in_plane_mm = [step for axis, step in enumerate(spacing_mm) if axis != slice_axis]
     # In one copy, as slices strewn over the memory of a volume take several times as long.
@@ -69,5 +76,5 @@ def _score_slices(
         values = overlap(count(true, found)) | surface_distances(true, found, in_plane_mm)
         for name, value in values.items():
             yield index, f"{name}_slice", value
-        for name, value in published(true, found).items():
+        for name, value in (area_of_slice[index] | published(true, found)).items():
             yield index, name, value

@@ -29,6 +29,11 @@ class Pair:
         """Name of the case, one in all sources together."""
         return f"{self.source.name}_{stem(self.image)}"
 
+    @property
+    def test_set(self) -> str:
+        """What it is one of where it is tested: data set and contrast, such as `basel T1w`."""
+        return f"{self.source.name} {self.contrast}"
+
 
 def find_pairs(source: Source) -> tuple[list[Pair], list[Path]]:
     """Every image of a source with its mask, and the images that have none.

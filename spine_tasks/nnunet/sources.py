@@ -11,6 +11,7 @@ from spine_tasks.configs import suggestion
 from spine_tasks.errors import ConfigError
 from spine_tasks.grid import read_yaml
 
+SOURCES_FILE = "cords.yaml"  # its name in the phantom
 NAME = re.compile(r"[A-Za-z0-9]+")  # of a source: it begins the names of nnU-Net's files
 
 

@@ -2,6 +2,8 @@
 
 # mypy: untyped-calls-exclude="nibabel"
 
+from typing import Any
+
 import nibabel as nib
 import numpy as np
 from nibabel.affines import apply_affine
@@ -34,6 +36,31 @@ def volumes_of(pair: Pair) -> tuple[nib.Nifti1Image, nib.Nifti1Image, bool]:
     Raises
     ------
     DataError
+        As `image_and_mask`.
+    """
+    image, mask, resampled = image_and_mask(pair)
+    return (
+        turned(image, np.asarray(image.dataobj)),
+        turned(image, mask.astype(np.uint8)),
+        resampled,
+    )
+
+
+def image_and_mask(pair: Pair) -> tuple[nib.Nifti1Image, NDArray[np.bool_], bool]:
+    """The image as it is, its cord mask on its grid, and whether that was resampled.
+
+    Returns
+    -------
+    image
+        (X, Y, Z) float32 in the order of the file.
+    mask
+        (X, Y, Z) bool, true where the label is above the source's threshold.
+    bool
+        Whether the label lay on another grid and was resampled (linearly, then thresholded).
+
+    Raises
+    ------
+    DataError
         As `spine_tasks.data.nifti.load_image`; label and image do not overlap, or the label holds
         values that are no share of cord.
     """
@@ -43,23 +70,29 @@ def volumes_of(pair: Pair) -> tuple[nib.Nifti1Image, nib.Nifti1Image, bool]:
     if resampled:
         _check_overlap(pair, image, label)
         label = resample_from_to(label, (image.shape, image.affine), order=1, cval=0.0)
-    mask = np.asarray(label.dataobj) > pair.source.threshold
-    return (
-        _turned(image, np.asarray(image.dataobj)),
-        _turned(image, mask.astype(np.uint8)),
-        resampled,
+    return image, np.asarray(label.dataobj) > pair.source.threshold, resampled
+
+
+def turned(image: nib.Nifti1Image, array: NDArray[np.generic]) -> nib.Nifti1Image:
+    """An array of an image's grid, its axes turned to L-A-S; no value changes."""
+    turn = _turn(image)
+    found = nib.Nifti1Image(
+        np.ascontiguousarray(nib.orientations.apply_orientation(array, turn)),
+        image.affine @ inv_ornt_aff(turn, image.shape),
     )
-
-
-def _turned(image: nib.Nifti1Image, array: NDArray[np.generic]) -> nib.Nifti1Image:
-    """An array of an image's grid, its axes turned; no value changes."""
-    turn = ornt_transform(io_orientation(image.affine), axcodes2ornt(TO))
-    turned = nib.orientations.apply_orientation(array, turn)
-    affine = image.affine @ inv_ornt_aff(turn, image.shape)
-    found = nib.Nifti1Image(np.ascontiguousarray(turned), affine)
-    found.set_qform(affine, code=1)
-    found.set_sform(affine, code=1)
+    found.set_qform(found.affine, code=1)
+    found.set_sform(found.affine, code=1)
     return found
+
+
+def turned_back(image: nib.Nifti1Image, array: NDArray[np.generic]) -> NDArray[Any]:
+    """An array whose axes were turned to L-A-S, on the image's own grid again."""
+    back = ornt_transform(axcodes2ornt(TO), io_orientation(image.affine))
+    return np.ascontiguousarray(nib.orientations.apply_orientation(array, back))
+
+
+def _turn(image: nib.Nifti1Image) -> NDArray[np.float64]:
+    return np.asarray(ornt_transform(io_orientation(image.affine), axcodes2ornt(TO)))
 
 
 def _check_values(pair: Pair, label: nib.Nifti1Image) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_model, save_model
 from torch import nn
 
 from spine_tasks.errors import WeightsError
@@ -15,11 +15,13 @@ WEIGHTS_FILE = "model.safetensors"  # in a run's folder: what predicted
 
 
 def save_network(file: Path, model: nn.Module, about: dict[str, Any]) -> None:
-    """Write a network's weights; `about` is name -> anything that JSON holds."""
-    tensors = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+    """Write a network's weights; `about` is name -> anything that JSON holds.
+
+    What several parts of the network share is written once.
+    """
     texts = {name: json.dumps(value) for name, value in about.items()}
     with replacing(file) as partial:
-        save_file(tensors, partial, metadata=texts)
+        save_model(model, str(partial), metadata=texts)
 
 
 def weights_of(run: Path) -> Path:
@@ -64,7 +66,7 @@ def load_network(file: Path, model: nn.Module) -> None:
         The file is of another network.
     """
     try:
-        model.load_state_dict(load_file(file))
+        load_model(model, file)
     except (SafetensorError, OSError, RuntimeError) as error:
         first = str(error).splitlines()[0]
         raise WeightsError(f"{file}: not the weights of this network ({first})") from error

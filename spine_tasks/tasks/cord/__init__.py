@@ -1,0 +1,1 @@
+"""Cord segmentation by nnU-Net or a plain U-Net (PyTorch)."""
