@@ -339,6 +339,9 @@ def test_neither_inputs_nor_runs_are_written_to(tmp_path, run_folder, refused):
         ({"--reference": "absent_mask.nii.gz"}, "absent_mask.nii.gz: no such file"),
         ({"--input": "folder", "--output": "out", "--reference": "image.nii.gz"}, "for one image"),
         ({"--mask-suffix": "rater"}, "no mask ..._rater.nii.gz beside an image"),
+        ({"--part": "1/2"}, "--part is for a folder of images, but image.nii.gz is no folder"),
+        ({"--part": "0/2"}, "expected K/N with K from 1 to N"),
+        ({"--input": "pointer.nii.gz"}, "pointer.nii.gz; fetch it with `git annex get`"),
         ({"--set": "crop=cord"}, "crop=cord needs a cord mask ..._seg-manual.nii.gz"),
         ({"--set": "treshold=0.5"}, "did you mean 'threshold'?"),
         ({"--set": "threshold=2"}, "threshold must be in (0, 1), got 2"),
@@ -361,6 +364,7 @@ def test_what_is_wrong_is_said_before_the_framework_is_loaded(
         write(Path(name), some_array())
     for name in ("empty", "run"):
         Path(name).mkdir()
+    Path("pointer.nii.gz").write_text("/annex/objects/MD5E-s5--0.nii.gz")
     for name in ("own.hdf5", "run/model.weights.h5", "run/cell.json"):
         Path(name).write_text("{}")
     flags = {
@@ -386,6 +390,7 @@ finally:
     words = [sys.executable, "-c", program]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert "--mask-suffix" in done.stdout
+    assert "--part K/N" in done.stdout
     assert done.stderr == "[]"
 
 

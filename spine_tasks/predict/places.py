@@ -1,7 +1,8 @@
 """What every kind of prediction refuses and tells alike."""
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -43,10 +44,18 @@ def task_module(name: str, framework: str) -> ModuleType:
     ConfigError
         This Python lacks the framework.
     """
-    try:
+    with needing(framework):
         return importlib.import_module(name)
+
+
+@contextmanager
+def needing(framework: str) -> Iterator[None]:
+    """Within, a module that this Python lacks is told as a ConfigError."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"prediction needs {framework}, which this Python lacks ({error}); use the "
-            "Python that trains, or install the task's extra of setup.cfg"
+            f"prediction needs {framework} and what else the task's extra of setup.cfg has, of "
+            f"which this Python lacks something ({error}); use the Python that trains, or install "
+            "the extra"
         ) from error
