@@ -27,7 +27,8 @@ of --sources, all contrasts and sessions of a person are in one part, and:
   --test-only           refuses persons who are in other sources too
   --train-only          takes the subjects of its persons in other sources along
 """
-KINDS = {"axial": "bids", "sagittal": "coco", "lumbar": "grades"}  # phantom -> what it is read as
+# phantom -> what it is read as
+KINDS = {"axial": "bids", "sagittal": "coco", "lumbar": "grades", "cords": "cords"}
 PHANTOM_EXAMPLE = """example:
   python jobs/prepare.py phantom --output data/phantom --split gm_phantom gm_phantom_adult
   python jobs/prepare.py phantom --kind sagittal --output data/spine --split spine_phantom
@@ -227,8 +228,8 @@ def _parser() -> argparse.ArgumentParser:
         "--kind",
         choices=KINDS,
         default="axial",
-        help="axial cords with masks (default), sagittal necks with boxes, or lumbar spines with "
-        "grades in DICOM",
+        help="axial cords with masks (default), sagittal necks with boxes, lumbar spines with "
+        "grades in DICOM, or several data sets of cords in three contrasts",
     )
     data.add_argument("--split", nargs="+", required=True, help="splits that name the subjects")
     return parser

@@ -13,11 +13,14 @@ from spine_tasks.cell import Cell
 from spine_tasks.command import launched_parser, run_command
 from spine_tasks.configs import knobs_of
 from spine_tasks.convergence import convergence
+from spine_tasks.cord_figures import draw_matrix
+from spine_tasks.cord_pictures import draw_cords
 from spine_tasks.data.digest import data_sha256
 from spine_tasks.ensemble import ensembles
 from spine_tasks.errors import IncompleteGrid, MixedResults
 from spine_tasks.experiment import Experiment, opened
 from spine_tasks.files import read_json, write_text
+from spine_tasks.generalization import generalization, matrix, trained_on
 from spine_tasks.grade_figures import draw_grades
 from spine_tasks.run import Run
 from spine_tasks.score import COLUMNS, score, spoilt
@@ -93,13 +96,23 @@ def collect(asked: argparse.Namespace) -> None:
     }
     if len(of_persons) < len(cases):
         tables["sets"] = set_summary(experiment, [*arms, *together], cases, baseline)
-    if baseline is not None:
+    predicts = arms[0].config.predicts
+    if baseline is not None and predicts != "cords":  # whose arms have validation data of their own
         tables["convergence"] = convergence(histories, baseline, chosen_by)
+    if predicts == "cords":
+        trained = trained_on(experiment, arms)
+        tables["matrix"] = matrix(tables["summary"], trained, list(cases["label"].unique()))
+        tables["generalization"] = generalization(cases, trained, baseline)
     for name, table in tables.items():
         write_text(experiment.folder / f"{name}.csv", table.to_csv(index=False))
-    _draw(experiment.folder, of_persons, histories, baseline, chosen_by)
-    if arms[0].config.predicts == "grades":
+    plots.training_curves(histories, experiment.folder / "curves.png", ["loss", chosen_by])
+    if predicts != "cords":  # of which there would be a hundred: `matrix.png` stands for them
+        _draw(experiment.folder, of_persons, baseline)
+    if predicts == "grades":
         draw_grades(experiment, [*arms, *together])
+    if predicts == "cords":
+        draw_matrix(cases, tables["matrix"], experiment.folder / "matrix.png")
+        draw_cords(experiment, arms, cases)
     report.show(experiment, tables, len(arms), [*versions.summary(complete, done)], mixed)
 
 
@@ -150,7 +163,8 @@ def _score_again(experiment: Experiment, again: Sequence[Cell]) -> None:
 
 def _cases(run: Run, cell: Cell) -> pd.DataFrame:
     """The run's scores with what identifies the cell."""
-    scores = pd.read_csv(run.scores, dtype={"person": str, "subject": str, "case": str})
+    names = {"person": str, "subject": str, "case": str}
+    scores = pd.read_csv(run.scores, dtype=names | {"value": float})  # there may be none
     where = {"cell": cell.id, "arm": cell.arm_name, "split": cell.split}
     return scores.assign(**where, fold=cell.fold, seed=cell.seed)[
         [*where, "fold", "seed", *COLUMNS]
@@ -179,7 +193,7 @@ def _run_row(run: Run, cell: Cell, cases: pd.DataFrame, done: dict[str, Any]) ->
         **knobs_of(cell.config),
         **{str(metric): mean for metric, mean in means.items()},
         "epochs_trained": len(history),
-        "best_epoch": history[-1]["best_epoch"],
+        "best_epoch": history[-1]["best_epoch"] if history else None,
         "attempts": sum(record["event"] == "started" for record in run.attempts()),
         "seconds": sum(record.get("seconds", 0.0) for record in run.attempts()),
         "time": done["time"],
@@ -189,13 +203,7 @@ def _run_row(run: Run, cell: Cell, cases: pd.DataFrame, done: dict[str, Any]) ->
     }
 
 
-def _draw(
-    folder: Path,
-    cases: pd.DataFrame,
-    histories: pd.DataFrame,
-    baseline: str | None,
-    chosen_by: str,
-) -> None:
+def _draw(folder: Path, cases: pd.DataFrame, baseline: str | None) -> None:
     there = set(cases["metric"])
     for label in cases["label"].unique():
         for metric in (name for name in report.SHOWN if name in there):
@@ -203,4 +211,3 @@ def _draw(
             if baseline is not None and cases["arm"].nunique() > 1:
                 file = folder / f"difference_{label}_{metric}.png"
                 plots.paired_differences(cases, metric, label, baseline, file)
-    plots.training_curves(histories, folder / "curves.png", ["loss", chosen_by])

@@ -78,7 +78,7 @@ def box_plot(cases: pd.DataFrame, metric: str, label: str, file: Path) -> None:
                 manage_ticks=False,
                 medianprops={"color": colour, "linewidth": 2},
             )
-            spread = _spread(defined.index, people["person"])
+            spread = sideways(defined.index, people["person"])
             axes.scatter(place + spread, defined, s=16, color=colour, alpha=0.7, linewidth=0)
             names.append(_name(arm, len(defined), len(values) - len(defined), "undefined"))
         axes.set_xticks(range(len(arms)), names)
@@ -117,7 +117,7 @@ def paired_differences(
         axes.axvline(0, color="0.4", linewidth=1)
         for place, arm in enumerate(arms):
             pairs = change["difference"][change["arm"] == arm].dropna()
-            spread = _spread(pairs.index, change.index)
+            spread = sideways(pairs.index, change.index)
             colour = _colour(order.index(arm))  # as in the box plot
             axes.scatter(pairs, place + 0.12 + spread, s=16, color=colour, alpha=0.7, linewidth=0)
             found = table.loc[arm]
@@ -204,7 +204,7 @@ def look(place: int) -> dict[str, Any]:
     return {"color": _colour(place), "linestyle": LINES[place // len(COLOURS) % len(LINES)]}
 
 
-def _spread(
+def sideways(
     persons: "pd.Index[str]", everyone: "pd.Series[str] | pd.Index[str]"
 ) -> NDArray[np.float64]:
     """Sideways offsets that keep points apart; a person has the same one in every arm."""

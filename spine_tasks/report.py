@@ -1,17 +1,18 @@
 """What collect prints: the main tables, and in words what they show."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from spine_tasks.cord_report import cord_tables
 from spine_tasks.experiment import Experiment
 from spine_tasks.metrics import METRICS
 from spine_tasks.set_scores import of_sets
+from spine_tasks.tables import new_table
 
 # Metrics printed and drawn; the files hold all. Those of one kind of prediction come together.
 SHOWN = ("DSC", "TPR", "PPV", "MSD", "HSD", "F1", "recall", "precision", "right")
@@ -21,6 +22,7 @@ SHOWN_OF_SETS = (
 )
 MAIN = ("DSC", "F1")  # those that are put into words
 ALPHA = 0.05
+LEAST_WIDTH = 100  # letters
 
 Tables = dict[str, pd.DataFrame]
 
@@ -38,7 +40,7 @@ def show(
     ----------
     tables
         `runs`, `cases`, `summary`, `comparisons` (empty without a baseline) and, with one,
-        `convergence`.
+        `convergence`; of cords `matrix` and `generalization`, which are printed in place of these.
     complete
         How many of the grid's cells the tables hold.
     computed_with
@@ -47,7 +49,9 @@ def show(
         What of that differs between cells, a paragraph each; empty where nothing does.
     """
     terminal = Console()
-    console = terminal if terminal.is_terminal else Console(width=120)
+    # In less than its least width a table cuts numbers off; a terminal breaks the line.
+    width = max(terminal.width, LEAST_WIDTH) if terminal.is_terminal else 120
+    console = Console(width=width)
     if experiment.grid.question:
         console.print(f"\n[bold]{escape(experiment.grid.question)}[/bold]")
     of_persons = tables["cases"].drop(of_sets(tables["cases"]).index)
@@ -58,10 +62,14 @@ def show(
     )
     order = list(dict.fromkeys(cell.arm_name for cell in experiment.cells))
     order += [arm for arm in tables["cases"]["arm"].unique() if arm not in order]  # an ensemble
-    console.print(_summary(_rows(tables["summary"], order)))
+    if "matrix" in tables:  # the same numbers by model and test set, in less room
+        for table in cord_tables(tables["matrix"], tables["generalization"], console.width):
+            console.print(table)
+    else:
+        console.print(_summary(_rows(tables["summary"], order)))
     if "sets" in tables:
         console.print(_sets(_rows(tables["sets"], order)))
-    if len(tables["comparisons"]):
+    if len(tables["comparisons"]) and "convergence" in tables:
         compared = _rows(tables["comparisons"], order)
         console.print(_comparisons(compared))
         console.print(_convergence(tables["convergence"]))
@@ -112,7 +120,9 @@ def _speed(arm: float, baseline: float) -> str:
 
 
 def _summary(rows: list[dict[str, Any]]) -> Table:
-    table = _table("Scores over persons", "metric", "arm", "n", "undefined", "mean", "sd", "median")
+    table = new_table(
+        "Scores over persons", "metric", "arm", "n", "undefined", "mean", "sd", "median"
+    )
     for row in rows:
         numbers = (f"{row[name]:.3f}" for name in ("mean", "sd", "median"))
         table.add_row(*_names(row), str(row["n"]), str(row["n_undefined"]), *numbers)
@@ -122,7 +132,7 @@ def _summary(rows: list[dict[str, Any]]) -> Table:
 def _sets(rows: list[dict[str, Any]]) -> Table:
     title = "Scores of a whole test part; intervals by resampling its persons"
     heads = ("cells", "mean", "95 % interval", "difference", "95 % interval ")
-    table = _table(title, "metric", "arm", *heads)
+    table = new_table(title, "metric", "arm", *heads)
     for row in rows:
         own = _interval(row["low"], row["high"])
         apart = _interval(row["difference_low"], row["difference_high"])
@@ -138,7 +148,7 @@ def _interval(low: float, high: float) -> str:
 def _comparisons(rows: list[dict[str, Any]]) -> Table:
     title = f"Difference from {rows[0]['baseline']}, paired by person"
     heads = ("n", "dropped", "mean", "95 % interval", "p", "Holm p", "least p")
-    table = _table(title, "metric", "arm", *heads)
+    table = new_table(title, "metric", "arm", *heads)
     for row in rows:
         interval = f"{row['low']:.3f} to {row['high']:.3f}"
         ps = (f"{row[name]:.2g}" for name in ("p", "p_holm", "smallest_p"))
@@ -149,21 +159,12 @@ def _comparisons(rows: list[dict[str, Any]]) -> Table:
 
 def _convergence(speed: pd.DataFrame) -> Table:
     heads = ("arm", "cells", "epochs", "best epoch", "epochs to mark", "never")
-    table = _table(
+    table = new_table(
         "Speed, medians over cells; the mark is the baseline's best validation score", *heads
     )
     for row in speed.to_dict("records"):
         medians = (f"{row[name]:g}" for name in ("epochs", "best_epoch", "epochs_to_mark"))
         table.add_row(row["arm"], str(row["cells"]), *medians, str(row["never"]))
-    return table
-
-
-def _table(title: str, *heads: str) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for head in heads:
-        words = head in ("arm", "metric")  # go on in a next line; a number never loses a digit
-        side: Literal["left", "right"] = "left" if words else "right"
-        table.add_column(head, justify=side, no_wrap=not words, overflow="fold")
     return table
 
 

@@ -8,6 +8,8 @@ text such as `init=scratch augment=False`. Rows come back sorted, whatever the o
 
 import logging
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -171,7 +173,7 @@ def comparisons(cases: pd.DataFrame, baseline: str) -> pd.DataFrame:
         row["smallest_p"] = 2 / 2.0 ** len(pairs) if len(pairs) else np.nan
         rows.append(row)
     table = pd.DataFrame(rows, columns=COMPARISON)
-    table["p_holm"] = table.groupby(MEASURE)["p"].transform(_holm)
+    table["p_holm"] = table.groupby(MEASURE)["p"].transform(holm)
     return table
 
 
@@ -196,19 +198,30 @@ def interval(values: NDArray[np.float64]) -> tuple[float, float]:
         return np.nan, np.nan
     if (values == values[0]).all():
         return float(values[0]), float(values[0])
+    return resampled((values,), np.mean)
+
+
+def resampled(
+    samples: tuple[NDArray[np.float64], ...], statistic: Callable[..., Any]
+) -> tuple[float, float]:
+    """The interval of a statistic of samples, each drawn anew by itself, as `interval` has it.
+
+    `statistic` takes the samples and an `axis`. Each has two values or more, and not all samples
+    are constant.
+    """
     for method in ("BCa", "percentile"):
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # answered below
             low, high = stats.bootstrap(
-                (values,),
-                np.mean,
+                samples,
+                statistic,
                 confidence_level=CONFIDENCE,
                 method=method,
                 rng=np.random.default_rng(0),
             ).confidence_interval
         if np.isfinite([low, high]).all():
             break
-        log.warning("the %s interval of %d values is undefined", method, len(values))
+        log.warning("the %s interval of %d values is undefined", method, sum(map(len, samples)))
     return float(low), float(high)
 
 
@@ -250,7 +263,14 @@ def signed_rank_p(differences: NDArray[np.float64]) -> float:
     return float(flipped.pvalue)
 
 
-def _holm(p: "pd.Series[float]") -> "pd.Series[float]":
+def holm(p: "pd.Series[float]") -> "pd.Series[float]":
+    """The p of a family of tests after Holm's correction; an undefined one stays and counts not.
+
+    Examples
+    --------
+    >>> holm(pd.Series([0.03, np.nan, 0.01])).tolist()
+    [0.03, nan, 0.02]
+    """
     corrected = p.copy()
     if p.notna().any():
         corrected[p.notna()] = multipletests(p.dropna(), method="holm")[1]

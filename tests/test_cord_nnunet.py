@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -49,7 +50,7 @@ def cell(job="cord_nnunet", knobs=KNOBS, needs=(), **resources):
         fold=0,
         seed=0,
         needs=needs,
-        resources=Resources(cpus=1, **{"checkpoint_s": 0.001} | resources),
+        resources=Resources(**{"cpus": 1, "checkpoint_s": 0.001} | resources),
     )
 
 
@@ -179,6 +180,26 @@ def test_a_stopped_training_continues_within_its_epoch(prepared, signum, code):
     assert run.history()[: saved["epoch"]] == before[: saved["epoch"]]  # not trained again
     rates = [row["learning_rate"] for row in run.history()]
     assert rates == sorted(rates, reverse=True)
+
+
+def children_of(pid):
+    """Processes that a process forked: they have its command line."""
+    own = Path(f"/proc/{pid}/cmdline").read_bytes()
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(one) for one in found if Path(f"/proc/{one}/cmdline").read_bytes() == own]
+
+
+def test_the_death_of_a_process_that_augments_is_said_with_the_remedy(prepared):
+    run = new_run(prepared, epochs=1000, resources={"cpus": 3, "checkpoint_s": 300})
+    worker = start(run)
+    while worker.poll() is None and not run.history():
+        time.sleep(0.01)
+    for child in children_of(worker.pid):
+        os.kill(child, signal.SIGKILL)
+    code, said = finish(worker)
+    assert code == 2
+    assert "a process that augments for nnU-Net was killed, most likely for want of memory" in said
+    assert "--set resources.mem_gb=" in said
 
 
 def test_a_lost_checkpoint_is_an_error(prepared):

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from spine_tasks.report import _table, conclusions
+from spine_tasks.report import conclusions
+from spine_tasks.tables import new_table
 
 SPEED = pd.DataFrame({"arm": ["base", "arm"], "epochs_to_mark": [44.0, 1.0]})
 
@@ -52,7 +53,7 @@ def test_other_metrics_are_left_to_the_tables():
 
 
 def test_in_a_narrow_terminal_names_go_on_in_a_next_line_and_no_number_loses_a_digit():
-    table = _table("title", "metric", "arm", "mean", "95 % interval")
+    table = new_table("title", "metric", "arm", "mean", "95 % interval")
     table.add_row("kappa", "backbone=swin_base_patch4_window7_224", "-0.185", "-0.388 to 0.012")
     console = Console(width=50, record=True)
     console.print(table)

@@ -9,11 +9,11 @@ from spine_tasks.errors import ConfigError
 
 NNUNET_EXAMPLE = """example:
   python jobs/prepare.py nnunet --sources cords.yaml --split data_splits/cords.csv --fold 0 \\
-      --output nnUNet_raw --dataset 601 general site_a site_b --dataset 602 site_a site_a
+      --output nnUNet_raw --dataset 601 general siteA siteB --dataset 602 siteA siteA
 with cords.yaml such as
   sources:
-    site_a:
-      path: /data/site_a                # a BIDS folder
+    siteA:                              # letters and digits
+      path: /data/siteA                # a BIDS folder
       contrasts: [T2w, rec-average_dwi] # ends of images' names
       suffix: seg-manual                # of their masks, in derivatives/labels
       labels: derivatives/labels        # where the masks are (this is the default)

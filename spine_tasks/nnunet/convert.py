@@ -17,6 +17,7 @@ from spine_tasks.nnunet.volumes import volumes_of
 LABELS = {"background": 0, "cord": 1}
 CHANNEL = "MRI"  # its name makes nnU-Net normalise by mean and standard deviation
 TABLE, SPLITS = "cases.csv", "splits_final.json"
+ROOM = 4  # bytes of a copy a byte of compressed image, at most
 COLUMNS = ["case", "part", "source", "subject", "session", "contrast", "image", "label"]
 COLUMNS += ["image_sha256", "label_sha256", "resampled", "cord_voxels"]
 
@@ -65,7 +66,7 @@ def write_dataset(raw: Path, number: int, name: str, parts: Mapping[str, Sequenc
     sources = [_row(part, pair) for part, pairs in parts.items() for pair in pairs]
     if _is_there(raw, folder, sources):
         return folder
-    check_room(raw, 8 * sum(pair.image.stat().st_size for _, pair in _all(parts)), str(folder))
+    check_room(raw, ROOM * sum(pair.image.stat().st_size for _, pair in _all(parts)), folder.name)
     rows = [
         row | _write_case(folder, part, pair)
         for row, (part, pair) in zip(sources, _all(parts), strict=True)

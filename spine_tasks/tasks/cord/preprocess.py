@@ -25,7 +25,7 @@ from spine_tasks.tasks.cord.folders import (
 )
 
 PLANNED = "planned.json"  # in a run's folder, written last: which of nnU-Net's plans holds
-ROOM = 12  # bytes of preprocessed data a byte of compressed image, at least
+ROOM = 8  # bytes of preprocessed data a byte of compressed image, at least
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def preprocess(cell: Cell, run: Run) -> None:
         return
     parts = {part: cord_cases_of(cell, part, run.folder.parent) for part in PARTS}
     images = [pair.image for pairs in parts.values() for pair in pairs]
-    check_room(run.folder, ROOM * sum(f.stat().st_size for f in images), str(run.folder))
+    check_room(run.folder, ROOM * sum(f.stat().st_size for f in images), "nnU-Net's data")
     number, _, name = DATASET.removeprefix("Dataset").partition("_")
     folder = write_dataset(raw_of(run), int(number), name, parts)
     counts = ", ".join(f"{len(pairs)} {part}" for part, pairs in parts.items())
