@@ -14,7 +14,7 @@ from rich.filesize import decimal
 
 from spine_tasks.command import RESULTS, listed, parser, run_command
 from spine_tasks.errors import ConfigError, RunError
-from spine_tasks.experiment import MAPS
+from spine_tasks.experiment import MAPS, NNUNET
 from spine_tasks.owner import alive
 from spine_tasks.run import Run
 from spine_tasks.states import State, queued
@@ -23,18 +23,19 @@ from spine_tasks.submissions import submissions
 
 @dataclass(frozen=True)
 class Freeable:
-    """The checkpoints and maps of an experiment: those that may go, and why the others may not."""
+    """What may go of an experiment: checkpoints, and why others may not; what cells trained on."""
 
     free: list[Path]  # checkpoints
     kept: dict[str, list[str]]  # reason -> cell ids
-    maps: Path | None  # may go
+    made: list[Path]  # maps of frozen layers, preprocessed data: may go
 
 
 def main() -> None:
     """The command line of jobs/clean.py."""
     flags = parser(
-        "Free the checkpoints of complete cells, and the kept maps of frozen layers once all cells "
-        "are complete. Predictions, weights, history, scores stay.",
+        "Free the checkpoints of complete cells, and once all cells are complete the kept maps of "
+        "frozen layers and the data that nnU-Net preprocessed. Predictions, weights, history, "
+        "scores stay.",
         "python jobs/clean.py --grid gm_transfer --dry-run",
     )
     which = flags.add_mutually_exclusive_group(required=True)
@@ -74,7 +75,7 @@ def clean(asked: argparse.Namespace) -> int:
 
 
 def freeable(folder: Path) -> Freeable:
-    """What may go of an experiment's checkpoints and maps.
+    """What may go of an experiment's checkpoints, maps and preprocessed data.
 
     Parameters
     ----------
@@ -84,19 +85,23 @@ def freeable(folder: Path) -> Freeable:
     free: list[Path] = []
     kept: dict[str, list[str]] = {}
     runs = [Run(file.parent) for file in sorted(folder.glob("*/cell.json"))]
-    kept_maps = folder / MAPS
-    maps = kept_maps if kept_maps.is_dir() and not kept_maps.is_symlink() else None
+    made = [
+        folder / MAPS,
+        *folder.glob(f"*/{NNUNET}/raw"),
+        *folder.glob(f"*/{NNUNET}/preprocessed"),
+    ]
+    made = [one for one in made if one.is_dir() and not one.is_symlink()]
     queue = queued(submissions(folder)) if any(run.complete for run in runs) else {}
     for run in runs:
         why = _why_kept(run, queue)
-        maps = None if why else maps
+        made = [] if why else made
         if not os.path.lexists(run.checkpoint):
             continue
         if why is None:
             free.append(run.checkpoint)
         else:
             kept.setdefault(why, []).append(run.folder.name)
-    return Freeable(free, kept, maps)
+    return Freeable(free, kept, made)
 
 
 def _launched(results: Path) -> list[str]:
@@ -123,18 +128,18 @@ def _why_kept(run: Run, queue: dict[str, State]) -> str | None:
 
 
 def _clean(folder: Path, dry_run: bool) -> list[str]:
-    """Free an experiment's checkpoints and maps and say so; return what went wrong."""
+    """Free what may go of an experiment and say so; return what went wrong."""
     found = freeable(folder)
     sizes = {checkpoint: _size(checkpoint) for checkpoint in found.free}
-    maps = _size(found.maps) if found.maps else 0
-    going = [*sizes, *([found.maps] if found.maps else [])]
+    made = {each: _size(each) for each in found.made}
+    going = [*sizes, *made]
     problems = {} if dry_run else {each: why for each in going if (why := _remove(each))}
     stuck = [each for each in sizes if each in problems]
     freed = sum(sizes.values()) - sum(map(_size, stuck))
     done = "that would be freed" if dry_run else "freed"
     lines = [f"{folder.name}: checkpoints {done}: {len(sizes) - len(stuck)}, {decimal(freed)}"]
-    if found.maps and found.maps not in problems:
-        lines += [f"  maps of frozen layers {done}: {decimal(maps)}"]
+    if gone := [size for each, size in made.items() if each not in problems]:
+        lines += [f"  maps of frozen layers and preprocessed data {done}: {decimal(sum(gone))}"]
     lines += [f"  kept {len(ids)}, {why}: {listed(ids)}" for why, ids in found.kept.items()]
     if code := _size(folder / "code"):
         lines.append(f"  kept {decimal(code)} of code, which results and waiting jobs refer to")

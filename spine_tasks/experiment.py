@@ -15,6 +15,7 @@ from spine_tasks.run import Run
 
 GRID_FILE = "grid.yaml"
 MAPS = "maps"  # folder of kept outputs of frozen layers, which cells share; made anew if missing
+NNUNET = "nnunet"  # folder in a run's; that of a needed cell has the data that nnU-Net trains on
 
 
 @dataclass(frozen=True)

@@ -59,17 +59,24 @@ def test_what_is_not_complete_is_kept_and_named(tmp_path):
     assert len(contents(half.checkpoint)) == 2
 
 
-def test_maps_of_frozen_layers_go_when_no_cell_is_left_that_reads_them(tmp_path):
+def test_maps_and_preprocessed_data_go_when_no_cell_is_left_that_reads_them(tmp_path):
     half = made_run(tmp_path, 1, complete=False)
     maps = tmp_path / "grid" / "maps"
     maps.mkdir()
     (maps / "a.npy").write_bytes(bytes(2000))
-    made_run(tmp_path, 0)
+    preprocessed = made_run(tmp_path, 0).folder / "nnunet" / "preprocessed"
+    preprocessed.mkdir(parents=True)
+    (preprocessed / "b.b2nd").write_bytes(bytes(500))
+    results = preprocessed.with_name("Dataset001_cord")
+    results.mkdir()
     assert "maps" not in clean(tmp_path, "--grid", "grid").stdout
     assert maps.exists()
     write_json(half.folder / "done.json", {})
-    assert "maps of frozen layers freed: 2.0 kB" in clean(tmp_path, "--grid", "grid").stdout
+    said = clean(tmp_path, "--grid", "grid").stdout
+    assert "maps of frozen layers and preprocessed data freed: 2.5 kB" in said
     assert not maps.exists()
+    assert not preprocessed.exists()
+    assert results.exists()  # the trained model, as nnU-Net knows it
 
 
 def test_a_dry_run_says_the_same_and_frees_nothing(tmp_path):

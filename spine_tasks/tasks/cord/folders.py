@@ -7,22 +7,22 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from spine_tasks.cell import Cell
+from spine_tasks.experiment import NNUNET
 from spine_tasks.run import Run
 
 DATASET = "Dataset001_cord"  # the one in each folder of preprocessed data
-FOLDER = "nnunet"  # in a run's folder
 PRINTED = "nnunet.txt"  # in a run's folder: what nnU-Net prints
 TRAINERS = Path(__file__).parent / "trainers"
 
 
 def raw_of(run: Run) -> Path:
     """The folder of a run's data sets as nnU-Net is given them."""
-    return run.folder / FOLDER / "raw"
+    return run.folder / NNUNET / "raw"
 
 
 def preprocessed_of(run: Run) -> Path:
     """The folder of a run's data set as nnU-Net trains on it."""
-    return run.folder / FOLDER / "preprocessed" / DATASET
+    return run.folder / NNUNET / "preprocessed" / DATASET
 
 
 def use_nnunet(cell: Cell, prepared: Run, run: Run) -> None:
@@ -42,7 +42,7 @@ def use_nnunet(cell: Cell, prepared: Run, run: Run) -> None:
     os.environ |= {
         "nnUNet_raw": str(raw_of(prepared)),
         "nnUNet_preprocessed": str(preprocessed_of(prepared).parent),
-        "nnUNet_results": str(run.folder / FOLDER),
+        "nnUNet_results": str(run.folder / NNUNET),
         "nnUNet_extTrainer": str(TRAINERS),
         "nnUNet_def_n_proc": str(cell.resources.cpus),
     }
