@@ -21,6 +21,10 @@ from spine_tasks.configs import make_config
 from spine_tasks.data.cases import cord_cases_of
 from spine_tasks.data.nifti import load_image, load_mask
 from spine_tasks.environment import worker_variables
+from spine_tasks.files import sha256
+from spine_tasks.nnunet.convert import write_dataset
+from spine_tasks.nnunet.pairs import find_pairs
+from spine_tasks.nnunet.sources import Source
 from spine_tasks.splits import load_split
 from spine_tasks.tasks.cord.folders import TRAINERS
 
@@ -274,3 +278,23 @@ def test_default_folds_are_those_that_nnunet_is_known_for():
     folds = generate_crossval_split([f"case_{n:03d}" for n in range(10)], seed=12345, n_splits=5)
     found = [[int(name[-3:]) for name in fold["val"]] for fold in folds]
     assert found == [[0, 7], [3, 9], [4, 6], [1, 8], [2, 5]]
+
+
+@pytest.mark.skipif("SPINE_TEST_DATA" not in os.environ, reason="SPINE_TEST_DATA names no folder")
+def test_real_images_pass_nnunets_own_check_and_stay_as_they_are(tmp_path, capfd):
+    """Five images of four persons, in other orientations and voxel sizes."""
+    from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
+
+    folder = Path(os.environ["SPINE_TEST_DATA"]) / "gm-challenge"
+    before = {file: sha256(file) for file in folder.rglob("*.nii.gz")}
+    source = Source(name="gm", path=folder, contrasts=("T2starw",), suffix="seg-manual")
+    pairs, _ = find_pairs(source)
+    assert len(pairs) == 5
+    made = write_dataset(
+        tmp_path, 1, "gm", {"train": pairs[:3], "val": pairs[3:4], "test": pairs[4:]}
+    )
+    verify_dataset_integrity(str(made), 1)
+    assert "Error" not in capfd.readouterr().out
+    assert {file: sha256(file) for file in before} == before
+    for file in made.rglob("*.nii.gz"):
+        assert nib.aff2axcodes(nib.load(file).affine) == ("L", "A", "S")
