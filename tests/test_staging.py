@@ -12,9 +12,14 @@ import pytest
 from making import cell, environment, python, run_folder
 
 from spine_tasks import staging
+from spine_tasks.cell import Cell
+from spine_tasks.configs import make_config
 from spine_tasks.data.bids import find_cases
+from spine_tasks.data.cases import cord_cases_of
+from spine_tasks.data.phantom_cords import ensure
 from spine_tasks.data.staged import STAGED, staged
 from spine_tasks.errors import DataError, RunError, SiteError
+from spine_tasks.nnunet.sources import SOURCES_FILE
 from spine_tasks.splits import load_split
 from spine_tasks.staging import node_folder, stage, staged_variables
 
@@ -290,3 +295,28 @@ def test_a_worker_reads_the_copy_alone(data, toy, tmp_path):
     )
     assert answer.returncode == 0, answer.stderr
     assert run.complete
+
+
+def test_each_data_set_of_a_file_is_staged_and_read_from_its_copy(tmp_path, monkeypatch):
+    split = load_split("cords_phantom")
+    made = ensure(tmp_path / "shared", list(split.person_of))
+    of = Cell(
+        job="cord_unet",
+        config=make_config("cord_unet", {"data": str(made / SOURCES_FILE)}),
+        split="cords_phantom",
+        split_sha256=split.digest,
+        fold=0,
+        seed=0,
+    )
+    before = cord_cases_of(of, "test", tmp_path)
+    variables = staged_variables([run_folder(tmp_path, of)], str(tmp_path / "node"))
+    copies = json.loads(variables[STAGED])
+    assert set(copies) == {str(made / name) for name in ("siteA", "siteB", "unseen")}
+    monkeypatch.setenv(STAGED, variables[STAGED])
+    after = cord_cases_of(of, "test", tmp_path)
+    assert [pair.id for pair in after] == [pair.id for pair in before]
+    for pair in after:
+        assert pair.image.is_relative_to(tmp_path / "node")
+        assert pair.label.is_relative_to(tmp_path / "node")
+        assert pair.image.exists()
+        assert pair.label.exists()
