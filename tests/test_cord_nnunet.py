@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from making import environment, run_folder
 from nibabel.orientations import axcodes2ornt, ornt_transform
+from safetensors import safe_open
 
 from spine_tasks import torch_checkpoints
 from spine_tasks.cell import Cell, Resources
@@ -112,6 +113,11 @@ def test_only_what_is_trained_on_reaches_nnunets_planning(prepared):
     split = load_split("cords_phantom")
     for row in rows:
         assert row["subject"] in split.part(0, row["part"])
+
+
+def test_nobody_is_named_in_the_weights_file(trained):
+    with safe_open(trained.folder / "model.safetensors", framework="pt") as opened:
+        assert "sub-" not in str(opened.metadata())
 
 
 def test_every_test_set_is_predicted_and_scored_by_its_name(trained):

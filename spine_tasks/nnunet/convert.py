@@ -78,8 +78,16 @@ def write_dataset(raw: Path, number: int, name: str, parts: Mapping[str, Sequenc
     training = len(parts["train"]) + len(parts["val"])
     about: dict[str, Any] = {"channel_names": {"0": CHANNEL}, "labels": LABELS}
     about |= {"numTraining": training, "file_ending": ".nii.gz", "name": folder.name}
+    # Where it is not told the files, nnU-Net forks a dozen processes to look for them.
+    about["dataset"] = {pair.id: _files(pair) for part in ("train", "val") for pair in parts[part]}
     write_json(folder / "dataset.json", about)
     return folder
+
+
+def _files(pair: Pair) -> dict[str, Any]:
+    """A training case's files, from the data set's folder."""
+    image, label = f"imagesTr/{pair.id}_0000.nii.gz", f"labelsTr/{pair.id}.nii.gz"
+    return {"images": [image], "label": label}
 
 
 def _all(parts: Mapping[str, Sequence[Pair]]) -> Iterable[tuple[str, Pair]]:

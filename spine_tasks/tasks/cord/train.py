@@ -136,9 +136,11 @@ def _keep(trainer: "CordTrainer", run: Run) -> None:
 
 
 def _about(trainer: "CordTrainer") -> dict[str, Any]:
+    """What a weights file says; the names of training cases stay behind."""
+    dataset = {name: one for name, one in trainer.dataset_json.items() if name != "dataset"}
     return {
         "plans": trainer.plans_manager.plans,
         "configuration": trainer.configuration_name,
-        "dataset": trainer.dataset_json,
+        "dataset": dataset,
         "mirror_axes": trainer.inference_allowed_mirroring_axes,
     }
