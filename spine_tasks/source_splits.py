@@ -51,6 +51,8 @@ def split_sources(
     stratify
         A column with one value a dealt person. None: their source, for a number of folds and
         `holdout`; a person of several sources then counts for the one with the fewest persons.
+        With a number of folds also the contrasts that they have, in each source of which every
+        set of contrasts has that many persons.
     seed
         Of the shuffling of persons, from 0.
 
@@ -91,6 +93,8 @@ def split_sources(
         parts_of = _leave_sources_out(_source_of(dealt), seed)
     else:
         strata = _source_of(dealt) if stratify in (None, "source") else strata_of(dealt, stratify)
+        if stratify is None and isinstance(folds, int):
+            strata = _by_contrasts(dealt, strata, folds)
         if folds == "person":
             folds, strata = len(dealt), dict.fromkeys(dealt, "all")
         parts_of = deal_persons(strata, folds, holdout, seed)
@@ -165,6 +169,17 @@ def _source_of(subjects: Subjects) -> dict[str, str]:
         who: min(_sources(rows), key=lambda source: (sizes[source], source))
         for who, rows in subjects.items()
     }
+
+
+def _by_contrasts(subjects: Subjects, source_of: dict[str, str], folds: int) -> dict[str, str]:
+    """Person -> source and contrasts, where that leaves enough persons of each, else source."""
+    fine = {
+        who: f"{source_of[who]} {' '.join(sorted(row.get('contrasts', '') for row in rows))}"
+        for who, rows in subjects.items()
+    }
+    sizes = Counter(fine.values())
+    coarse = {source_of[who] for who, stratum in fine.items() if sizes[stratum] < folds}
+    return {who: at if at in coarse else fine[who] for who, at in source_of.items()}
 
 
 def _sources(rows: list[Row]) -> set[str]:

@@ -318,3 +318,22 @@ def test_a_wrong_command_is_refused_and_nothing_is_written(phantom, words, messa
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not output.exists()
+
+
+def test_contrasts_are_spread_over_the_folds_where_each_has_enough_persons():
+    people = cords(a=12, b=6)
+    for at, row in enumerate(people[:12]):
+        row["contrasts"] = "T1w+T2w" if at % 2 else "T2w"
+    people[12]["contrasts"] = "dwi"  # too few: b is dealt as one
+    rows = split_sources(people, folds=3)
+    check_laws(rows, people)
+    of = {row["subject"]: row["contrasts"] for row in people}
+    for fold in range(3):
+        tested = [
+            row["subject"] for row in rows if (row["fold"], row["part"]) == (str(fold), "test")
+        ]
+        assert Counter(of[name] for name in tested if name.startswith("a_")) == {
+            "T2w": 2,
+            "T1w+T2w": 2,
+        }
+        assert sum(name.startswith("b_") for name in tested) == 2
