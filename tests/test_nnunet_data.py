@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from making import write_nifti
 
+from spine_tasks.cell import Cell
+from spine_tasks.configs import make_config
+from spine_tasks.data.cases import cord_cases_of, unpaired_images
 from spine_tasks.errors import ConfigError, DataError
 from spine_tasks.files import sha256
 from spine_tasks.nnunet.pairs import find_pairs
@@ -319,3 +322,21 @@ def test_a_split_of_other_subjects_is_refused(sources, tmp_path):
     done, _ = convert(sources, file, "--dataset", 601, "general", "a")
     assert done.returncode == 2
     assert "2 subjects of the data are in no part, such as a_sub-04" in done.stderr
+
+
+def test_images_without_a_mask_are_named_to_those_who_train(sources, split, tmp_path):
+    label = sources.parent / "a/derivatives/labels/sub-02/anat/sub-02_T2w_seg-manual.nii.gz"
+    label.unlink()
+    cell = Cell(
+        job="cord_unet",
+        config=make_config("cord_unet", {"data": str(sources)}),
+        split=str(split),
+        split_sha256=load_split(str(split)).digest,
+        fold=0,
+        seed=0,
+    )
+    (alone,) = unpaired_images(cell, tmp_path)
+    assert alone.name == "sub-02_T2w.nii.gz"
+    everything = [one.id for part in PARTS for one in cord_cases_of(cell, part, tmp_path)]
+    assert "a_sub-02_T2w" not in everything
+    assert "a_sub-02_rec-average_dwi" in everything

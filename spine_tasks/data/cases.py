@@ -136,6 +136,18 @@ def cord_cases_of(cell: Cell, part: str, results: Path) -> list[Pair]:
     return [pair for pair in found if wanted is None or pair.source.name in wanted]
 
 
+def unpaired_images(cell: Cell, results: Path) -> list[Path]:
+    """Images of a cell's data sets that have no cord mask, and so no part in anything.
+
+    Raises
+    ------
+    ConfigError, DataError
+        As `cord_cases_of`.
+    """
+    sources = _sources(cell, results).values()
+    return [image for source in sources for image in find_pairs(source)[1]]
+
+
 def _sources(cell: Cell, results: Path) -> dict[str, Source]:
     """The data sets that a cell's file describes, where they are on this node."""
     found = load_sources(_sources_file(cell, results))

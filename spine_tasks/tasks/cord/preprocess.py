@@ -8,7 +8,7 @@ import shutil
 
 from spine_tasks.cell import Cell
 from spine_tasks.configs import CordNnunet, CordPreprocessing
-from spine_tasks.data.cases import cord_cases_of
+from spine_tasks.data.cases import cord_cases_of, unpaired_images
 from spine_tasks.errors import DataError, Interrupted, RunError
 from spine_tasks.files import check_room, read_json, replacing, write_json
 from spine_tasks.nnunet.convert import SPLITS, write_dataset
@@ -76,6 +76,8 @@ def preprocess(cell: Cell, run: Run) -> None:
     """
     if (run.folder / PLANNED).is_file():
         return
+    for alone in unpaired_images(cell, run.folder.parent):
+        log.warning("no mask, left out: %s", alone)
     parts = {part: cord_cases_of(cell, part, run.folder.parent) for part in PARTS}
     images = [pair.image for pairs in parts.values() for pair in pairs]
     check_room(run.folder, ROOM * sum(f.stat().st_size for f in images), "nnU-Net's data")

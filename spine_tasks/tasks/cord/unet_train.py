@@ -9,7 +9,7 @@ from spine_tasks import ranks
 from spine_tasks.batches_torch import Batches
 from spine_tasks.cell import Cell
 from spine_tasks.configs import CordUnet
-from spine_tasks.data.cases import cord_cases_of
+from spine_tasks.data.cases import cord_cases_of, unpaired_images
 from spine_tasks.data.nifti import load_image, save_mask
 from spine_tasks.errors import DataError, Interrupted
 from spine_tasks.loop_torch import Plan, fit
@@ -33,6 +33,8 @@ def train(cell: Cell, run: Run) -> None:
 
 def _train(cell: Cell, run: Run, device: torch.device) -> None:
     config: CordUnet = cell.config
+    for alone in unpaired_images(cell, run.folder.parent):
+        log.warning("no mask, left out: %s", alone)
     learning, judging = (_slices(cell, run, part) for part in ("train", "val"))
     torch.manual_seed(cell.seed)
     model = Unet(config).to(device)
