@@ -204,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument(
         "--stratify",
         metavar="COLUMN",
-        help="spread its values over the parts (default: none; of --sources: source, and contrasts)",
+        help="spread its values over the parts (default: none; of --sources: source and contrasts)",
     )
     for part in ("test", "train"):
         make.add_argument(

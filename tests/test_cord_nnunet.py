@@ -138,6 +138,21 @@ def test_every_test_set_is_predicted_and_scored_by_its_name(trained):
         assert np.allclose(mask.affine, image.affine)
 
 
+def test_predicting_goes_on_with_the_trained_weights(trained):
+    """As after a stop while predicting: nothing is trained again, nothing untrained predicts."""
+    before = {file.name: file.read_bytes() for file in trained.predictions.glob("*.nii.gz")}
+    history = (trained.folder / "history.jsonl").read_bytes()
+    weights = (trained.folder / "model.safetensors").stat().st_mtime_ns
+    (trained.folder / "done.json").unlink()
+    for file in list(trained.predictions.glob("*.nii.gz"))[1:]:
+        file.unlink()
+    code, said = finish(start(trained))
+    assert code == 0, said
+    assert {f.name: f.read_bytes() for f in trained.predictions.glob("*.nii.gz")} == before
+    assert (trained.folder / "history.jsonl").read_bytes() == history
+    assert (trained.folder / "model.safetensors").stat().st_mtime_ns == weights
+
+
 def test_nnunets_own_predictor_finds_the_trainer_and_makes_the_same_mask(trained, tmp_path):
     """Reads, turns and resamples by itself, from the file in its own layout."""
     case = cord_cases_of(trained.cell(), "test", trained.folder.parent)[0]

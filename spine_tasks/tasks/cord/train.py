@@ -13,14 +13,14 @@ from safetensors import safe_open
 
 from spine_tasks.cell import Cell
 from spine_tasks.configs import CordNnunet
+from spine_tasks.data.bids import Case
 from spine_tasks.data.cases import cord_cases_of
-from spine_tasks.data.nifti import load_image, save_mask
 from spine_tasks.errors import ConfigError, Interrupted, RunError, WeightsError
 from spine_tasks.files import read_json
 from spine_tasks.run import Run
 from spine_tasks.tasks.cord.folders import preprocessed_of, printing_to
 from spine_tasks.tasks.cord.plans import fitted
-from spine_tasks.tasks.cord.predict import Segmenter, predictor
+from spine_tasks.tasks.cord.predict import predictor
 from spine_tasks.tasks.cord.preprocess import plans_of, prepared
 from spine_tasks.tasks.weights_file import WEIGHTS_FILE, save_network
 from spine_tasks.torch_machine import use_this_machine
@@ -42,6 +42,21 @@ def train(cell: Cell, run: Run) -> None:
             f"cord_nnunet trains on one GPU, got {cell.resources.gpus} on each of "
             f"{cell.resources.nodes} nodes; set resources.gpus=1 and resources.nodes=1"
         )
+    if not (run.folder / WEIGHTS_FILE).exists():
+        _fit(cell, run)
+    with printing_to(run):
+        predict = predictor(config, run.folder)
+    for pair in cord_cases_of(cell, "test", run.folder.parent):
+        if run.stop_requested:
+            raise Interrupted("stopped while predicting")
+        case = Case(id=pair.id, subject=pair.subject, image=pair.image, masks={})
+        with printing_to(run):
+            predict(case, run.predictions / f"{pair.id}.nii.gz")
+
+
+def _fit(cell: Cell, run: Run) -> None:
+    """Train from the run's checkpoint and write the weights that are to predict."""
+    config: CordNnunet = cell.config
     first = prepared(cell, run)
     device = use_this_machine(config.threads, cell.resources.gpus)
     if device.type == "cuda":  # nnU-Net does not train the same twice, and is faster for it
@@ -54,18 +69,9 @@ def train(cell: Cell, run: Run) -> None:
         trainer.initialize()
     if config.start is not None and run.saved_ns() is None:
         _start_from(trainer, find(config.start))
-    if not (run.folder / WEIGHTS_FILE).exists():
-        with printing_to(run):
-            trainer.run_training()
-        _keep(trainer, run)
-    segment = Segmenter(trainer.network_itself.eval(), _about(trainer), config.tile_step)
-    for pair in cord_cases_of(cell, "test", run.folder.parent):
-        if run.stop_requested:
-            raise Interrupted("stopped while predicting")
-        image = load_image(pair.image)
-        with printing_to(run):
-            mask = segment(image)
-        save_mask(run.predictions / f"{pair.id}.nii.gz", mask, image)
+    with printing_to(run):
+        trainer.run_training()
+    _keep(trainer, run)
 
 
 def _trainer(config: CordNnunet, first: Run, device: torch.device) -> "CordTrainer":
