@@ -10,7 +10,8 @@ from spine_tasks.cell import Cell
 from spine_tasks.experiment import NNUNET
 from spine_tasks.run import Run
 
-DATASET = "Dataset001_cord"  # the one in each folder of preprocessed data
+NUMBER, NAME = 1, "cord"  # of the one data set in each folder of preprocessed data
+DATASET = f"Dataset{NUMBER:03d}_{NAME}"
 PRINTED = "nnunet.txt"  # in a run's folder: what nnU-Net prints
 TRAINERS = Path(__file__).parent / "trainers"
 

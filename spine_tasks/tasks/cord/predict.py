@@ -30,7 +30,7 @@ class Segmenter:
     Parameters
     ----------
     network
-        On the device to predict on.
+        On the device to predict on, without deep supervision.
     about
         `plans` and `dataset`, as nnU-Net's files of these names hold them, the name of the
         `configuration`, and the `mirror_axes` to average over, or None.
@@ -51,7 +51,6 @@ class Segmenter:
                 device=device,
                 allow_tqdm=False,
             )
-        network.decoder.deep_supervision = False  # type: ignore[union-attr]
         self._predictor.manual_initialization(
             network,
             plans,

@@ -16,6 +16,8 @@ from spine_tasks.run import Run
 from spine_tasks.splits import PARTS
 from spine_tasks.tasks.cord.folders import (
     DATASET,
+    NAME,
+    NUMBER,
     PRINTED,
     preprocessed_of,
     printing_to,
@@ -81,20 +83,19 @@ def preprocess(cell: Cell, run: Run) -> None:
     parts = {part: cord_cases_of(cell, part, run.folder.parent) for part in PARTS}
     images = [pair.image for pairs in parts.values() for pair in pairs]
     check_room(run.folder, ROOM * sum(f.stat().st_size for f in images), "nnU-Net's data")
-    number, _, name = DATASET.removeprefix("Dataset").partition("_")
-    folder = write_dataset(raw_of(run), int(number), name, parts)
+    folder = write_dataset(raw_of(run), NUMBER, NAME, parts)
     counts = ", ".join(f"{len(pairs)} {part}" for part, pairs in parts.items())
     log.info("converted: %s", counts)
     if run.stop_requested:
         raise Interrupted("stopped before preprocessing")
-    plans = _plan_and_preprocess(cell, run, int(number))
+    plans = _plan_and_preprocess(cell, run)
     with replacing(preprocessed_of(run) / SPLITS) as partial:
         shutil.copyfile(folder / SPLITS, partial)
     write_json(run.folder / PLANNED, {"plans": plans})
     log.info("preprocessed with %s", plans)
 
 
-def _plan_and_preprocess(cell: Cell, run: Run, number: int) -> str:
+def _plan_and_preprocess(cell: Cell, run: Run) -> str:
     """Let nnU-Net check the data, plan and preprocess; return the name of its plans."""
     from nnunetv2.experiment_planning import plan_and_preprocess_api as api
 
@@ -104,9 +105,9 @@ def _plan_and_preprocess(cell: Cell, run: Run, number: int) -> str:
     try:
         with printing_to(run):
             _verify(run, processes)
-            api.extract_fingerprints([number], num_processes=processes, clean=True)
-            plans = api.plan_experiments([number], config.planner, config.gpu_memory_gb)
-            api.preprocess([number], plans, (config.configuration,), (processes,))
+            api.extract_fingerprints([NUMBER], num_processes=processes, clean=True)
+            plans = api.plan_experiments([NUMBER], config.planner, config.gpu_memory_gb)
+            api.preprocess([NUMBER], plans, (config.configuration,), (processes,))
     except RuntimeError as error:
         if run.stop_requested:  # which reached its processes too
             raise Interrupted("stopped while preprocessing") from error
