@@ -155,12 +155,11 @@ def _written(output: Path, rows: list[dict[str, str]]) -> str:
 
 def phantom(chosen: argparse.Namespace) -> str:
     """Make the phantom subjects of some splits and say where they are."""
-    from spine_tasks.data.cases import PHANTOMS
+    from spine_tasks.data.made_up import made_up
     from spine_tasks.splits import load_split
 
-    ensure = PHANTOMS[KINDS[chosen.kind]]
     subjects = sorted({name for split in chosen.split for name in load_split(split).person_of})
-    return f"{ensure(chosen.output, subjects)}: {len(subjects)} subjects"
+    return f"{made_up(KINDS[chosen.kind], chosen.output, subjects)}: {len(subjects)} subjects"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,6 +7,8 @@ import shutil
 import pytest
 from making import cell, run_folder, small_data
 
+from spine_tasks.cell import Cell
+from spine_tasks.configs import make_config
 from spine_tasks.data import digest as under_test
 from spine_tasks.data.digest import check_same, data_sha256, selection, weights_sha256
 from spine_tasks.errors import DataError, RunError, SplitError, WeightsError
@@ -232,3 +234,16 @@ def test_folds_of_the_same_subjects_have_the_same_selection(tmp_path):
     split = load_split(file)
     first, second, third = (selection(cell(split=str(file), fold=f), split) for f in range(3))
     assert first == second != third
+
+
+def test_folds_of_a_specific_cord_model_read_other_files():
+    # Of a data set that it is not trained on, it reads the images of the test part alone.
+    split = load_split("cords_phantom")
+    general, specific = (make_config("cord_nnunet", {"train_on": on}) for on in (None, ["siteA"]))
+    fields = {"job": "cord_nnunet", "split": "cords_phantom", "seed": 0, "split_sha256": ""}
+
+    def of_folds(config):
+        return [selection(Cell(config=config, fold=f, **fields), split) for f in range(2)]
+
+    assert len(set(of_folds(general))) == 1
+    assert len(set(of_folds(specific))) == 2

@@ -1,6 +1,5 @@
 """The cases of a cell: which images and references each part of its split has."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,14 @@ from spine_tasks.data.bids import Case, find_cases
 from spine_tasks.data.coco import BoxCase, CocoData, read_coco
 from spine_tasks.data.grade_cases import GradeCase, GradeData
 from spine_tasks.data.grades import read_grades
+from spine_tasks.data.made_up import made_up
 from spine_tasks.data.staged import staged
 from spine_tasks.errors import ConfigError, DataError
 from spine_tasks.grid import PHANTOM
 from spine_tasks.nnunet.pairs import Pair, find_pairs
 from spine_tasks.nnunet.parts import parts_of
 from spine_tasks.nnunet.sources import SOURCES_FILE, Source, load_sources
-from spine_tasks.splits import PARTS, load_split
+from spine_tasks.splits import PARTS, Split, load_split
 
 
 def cases_of(cell: Cell, part: str, results: Path) -> list[Case]:
@@ -103,14 +103,25 @@ def grade_cases_of(cell: Cell, part: str, results: Path) -> tuple[list[GradeCase
 def cord_cases_of(cell: Cell, part: str, results: Path) -> list[Pair]:
     """The images of one part of a cell's split with their cord masks, sorted by id.
 
+    `cord_parts` has all parts at once, and says which errors there are.
+    """
+    return cord_parts(cell, results)[part]
+
+
+def cord_parts(cell: Cell, results: Path) -> dict[str, list[Pair]]:
+    """The images of each part of a cell's split with their cord masks, sorted by id.
+
     Parameters
     ----------
     cell
         With the knobs `data` and `train_on`.
-    part
-        `train` and `val`: of the data sets to train on; `test`: of all.
     results
         The experiment's folder, where made-up data is kept.
+
+    Returns
+    -------
+    dict of str to list of Pair
+        `train` and `val`: of the data sets to train on; `test`: of all.
 
     Raises
     ------
@@ -125,15 +136,22 @@ def cord_cases_of(cell: Cell, part: str, results: Path) -> list[Pair]:
             raise ConfigError(f"train_on: no data set {name!r}{suggestion(name, sources)}")
     pairs = [pair for source in sources.values() for pair in find_pairs(source)[0]]
     split = load_split(cell.split)
-    found = parts_of(pairs, split, cell.fold)[part]
-    there = {pair.subject for pair in pairs}
-    if absent := sorted(set(split.part(cell.fold, part)) - there):
-        raise DataError(
-            f"{cell.config.data}: no image with a mask of {len(absent)} subjects that "
-            f"{cell.split} has in {part}, such as {absent[0]}; correct the split, or fetch the data"
-        )
-    wanted = cell.config.train_on if part != "test" else None
-    return [pair for pair in found if wanted is None or pair.source.name in wanted]
+    _check_everyone_is_there(cell, split, {pair.subject for pair in pairs})
+    parts = parts_of(pairs, split, cell.fold)
+    if cell.config.train_on is not None:
+        for part in ("train", "val"):
+            parts[part] = [p for p in parts[part] if p.source.name in cell.config.train_on]
+    return parts
+
+
+def _check_everyone_is_there(cell: Cell, split: Split, there: set[str]) -> None:
+    for part in PARTS:
+        if absent := sorted(set(split.part(cell.fold, part)) - there):
+            raise DataError(
+                f"{cell.config.data}: no image with a mask of {len(absent)} subjects that "
+                f"{cell.split} has in {part}, such as {absent[0]}; correct the split, or fetch "
+                "the data"
+            )
 
 
 def unpaired_images(cell: Cell, results: Path) -> list[Path]:
@@ -233,8 +251,8 @@ def _grade_files(cell: Cell, results: Path) -> dict[tuple[str, str], Path]:
 def _cord_files(cell: Cell, results: Path) -> dict[tuple[str, str], Path]:
     # The file of data sets has a say too: a threshold in it makes other masks.
     found = {("sources", ""): _sources_file(cell, results)}
-    for part in PARTS:
-        for pair in cord_cases_of(cell, part, results):
+    for pairs in cord_parts(cell, results).values():
+        for pair in pairs:
             found |= {("image", pair.id): pair.image, ("cord", pair.id): pair.label}
     return found
 
@@ -255,36 +273,4 @@ def _folder(cell: Cell, results: Path) -> Path:
         return staged(Path(cell.config.data))
     split = load_split(cell.split)
     everyone = [name for part in PARTS for name in split.part(cell.fold, part)]
-    return PHANTOMS[cell.config.reads](results / f"{PHANTOM}-{Path(cell.split).stem}", everyone)
-
-
-def _axial(folder: Path, subjects: Sequence[str]) -> Path:
-    from spine_tasks.data import phantom  # scipy, only where images are really made
-
-    return phantom.ensure(folder, subjects)
-
-
-def _sagittal(folder: Path, subjects: Sequence[str]) -> Path:
-    from spine_tasks.data.phantom_sagittal import ensure
-
-    return ensure(folder, subjects)
-
-
-def _lumbar(folder: Path, subjects: Sequence[str]) -> Path:
-    from spine_tasks.data.phantom_lumbar import ensure
-
-    return ensure(folder, subjects)
-
-
-def _cords(folder: Path, subjects: Sequence[str]) -> Path:
-    from spine_tasks.data.phantom_cords import ensure
-
-    return ensure(folder, subjects)
-
-
-PHANTOMS = {
-    "bids": _axial,
-    "coco": _sagittal,
-    "grades": _lumbar,
-    "cords": _cords,
-}  # `reads` of a config -> what makes such data up
+    return made_up(cell.config.reads, results / f"{PHANTOM}-{Path(cell.split).stem}", everyone)

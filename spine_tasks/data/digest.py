@@ -108,7 +108,9 @@ def selection(cell: Cell, split: Split) -> tuple[object, ...]:
     """
     knobs = knobs_of(cell.config)
     subjects = frozenset(name for part in PARTS for name in split.part(cell.fold, part))
-    return subjects, *((name, knobs[name]) for name in cell.config.data_knobs)
+    # Of data sets that are not trained on a cell reads those in its test part only.
+    tested = frozenset(split.part(cell.fold, "test")) if knobs.get("train_on") else None
+    return subjects, tested, *((name, knobs[name]) for name in cell.config.data_knobs)
 
 
 def _check_split(cell: Cell) -> None:

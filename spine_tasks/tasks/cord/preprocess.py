@@ -8,12 +8,11 @@ import shutil
 
 from spine_tasks.cell import Cell
 from spine_tasks.configs import CordNnunet, CordPreprocessing
-from spine_tasks.data.cases import cord_cases_of, unpaired_images
+from spine_tasks.data.cases import cord_parts, unpaired_images
 from spine_tasks.errors import DataError, Interrupted, RunError
 from spine_tasks.files import check_room, read_json, replacing, write_json
 from spine_tasks.nnunet.convert import SPLITS, write_dataset
 from spine_tasks.run import Run
-from spine_tasks.splits import PARTS
 from spine_tasks.tasks.cord.folders import (
     DATASET,
     NAME,
@@ -80,7 +79,7 @@ def preprocess(cell: Cell, run: Run) -> None:
         return
     for alone in unpaired_images(cell, run.folder.parent):
         log.warning("no mask, left out: %s", alone)
-    parts = {part: cord_cases_of(cell, part, run.folder.parent) for part in PARTS}
+    parts = cord_parts(cell, run.folder.parent)
     images = [pair.image for pairs in parts.values() for pair in pairs]
     check_room(run.folder, ROOM * sum(f.stat().st_size for f in images), "nnU-Net's data")
     folder = write_dataset(raw_of(run), NUMBER, NAME, parts)
