@@ -14,7 +14,7 @@ demo: $(VENV)/installed-gm  ## run the grey-matter grid, small, on this machine;
 	$(BIN)/python jobs/collect.py --grid demo
 
 test: $(VENV)/installed-test  ## run every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 lint: $(VENV)/installed-test  ## ruff and mypy
 	$(BIN)/ruff check .

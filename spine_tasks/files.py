@@ -88,8 +88,13 @@ def read_json(file: Path) -> Any:
     RunError
         The file is not JSON.
     """
+    return parse_json(file.read_bytes(), file)
+
+
+def parse_json(content: bytes, file: Path) -> Any:
+    """The value in the bytes of a JSON file, as `read_json`."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(content.decode())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RunError(f"{file}: not JSON ({error}); delete it and launch again") from error
 
@@ -125,11 +130,19 @@ def append_line(file: Path, record: dict[str, Any]) -> None:
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
     """The records of a file of JSON lines; a line cut off by a kill is left out and logged."""
-    if not file.exists():
-        return []
-    text = file.read_text(encoding="utf-8", errors="replace")  # a crash can leave any bytes
+    return parse_lines(file.read_bytes(), file) if file.exists() else []
+
+
+def parse_lines(content: bytes, file: Path) -> list[dict[str, Any]]:
+    """The records in the bytes of a file of JSON lines, as `read_lines`."""
+    lines = content.decode(errors="replace").split("\n")  # a crash can leave any bytes
+    whole = [line for line in lines if line]
+    with suppress(json.JSONDecodeError):  # all at once takes half the time of one by one
+        records: list[dict[str, Any]] = json.loads(f"[{','.join(whole)}]")
+        if len(records) == len(whole):
+            return records
     records = []
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line:
             continue
         try:

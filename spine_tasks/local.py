@@ -60,7 +60,7 @@ def available_gb() -> float:
 def run_here(
     experiment: Experiment,
     cells: Sequence[Cell],
-    watch: Callable[[], None],
+    watch: Callable[[], object],
     variables: dict[str, str] | None = None,
 ) -> dict[str, int]:
     """Run the cells; return the exit code of each that was started, by cell id.

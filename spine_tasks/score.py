@@ -4,7 +4,9 @@ Scores are derived: when a metric changes, a run is scored again, never trained 
 """
 
 import csv
+import hashlib
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,8 @@ from spine_tasks.splits import load_split
 
 COLUMNS = ("person", "subject", "case", "slice", "label", "metric", "value")
 
+CHANGED = "scores.csv was cut off, changed, or is of other predictions"
+
 Row = tuple[Any, ...]
 
 
@@ -54,14 +58,34 @@ def score(run: Run) -> None:
 
 def spoilt(run: Run) -> str | None:
     """Why a complete run's scores.csv cannot be used and is to be made again; None if it can."""
-    record = run.scores.with_suffix(".json")
-    if not run.scores.exists():
+    files = (run.scores, run.scores.with_suffix(".json"))
+    scores, record = (file.read_bytes() if file.exists() else None for file in files)
+    return why_spoilt(scores, record, _predictions_sha256(run))
+
+
+def why_spoilt(
+    scores: bytes | None, record: bytes | None, predictions_sha256: dict[str, str]
+) -> str | None:
+    """As `spoilt`, of what was read: scores.csv and scores.json, None where there is none.
+
+    Parameters
+    ----------
+    predictions_sha256
+        File name -> SHA-256, as done.json lists the predictions.
+    """
+    if scores is None:
         return "no scores.csv"
     try:
-        whole = read_json(record) == _record(run)
-    except (FileNotFoundError, RunError):
+        listed = None if record is None else json.loads(record)
+    except ValueError:
+        listed = None
+    if listed is None:
         return "no digest of scores.csv"
-    return None if whole else "scores.csv was cut off, changed, or is of other predictions"
+    made = {
+        "scores_sha256": hashlib.sha256(scores).hexdigest(),
+        "predictions_sha256": predictions_sha256,
+    }
+    return None if listed == made else CHANGED
 
 
 def _record(run: Run) -> dict[str, Any]:

@@ -111,9 +111,12 @@ def _mixed_code(cells: Sequence[Cell], done: Done) -> Iterator[str]:
 
 def _mixed_data(cells: Sequence[Cell], done: Done) -> Iterator[str]:
     split_of = cache(load_split)
-    reading: dict[tuple[object, ...], list[Cell]] = {}
+    alike: dict[tuple[object, ...], list[Cell]] = {}  # but for the seed
     for cell in cells:
-        reading.setdefault(selection(cell, split_of(cell.split)), []).append(cell)
+        alike.setdefault((cell.config, cell.split, cell.fold), []).append(cell)
+    reading: dict[tuple[object, ...], list[Cell]] = {}
+    for some in alike.values():
+        reading.setdefault(selection(some[0], split_of(some[0].split)), []).extend(some)
     for same_files in reading.values():
         groups = _grouped({cell.id: data(done[cell.id]) for cell in same_files})
         if len(groups) > 1:

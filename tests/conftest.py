@@ -16,6 +16,14 @@ with suppress(ImportError):
     import triton  # noqa: F401
 
 
+def pytest_collection_modifyitems(items):
+    # Of two processes each takes whole files, whose tests share what was trained once; all tests
+    # of the one real Slurm stay in one.
+    for item in items:
+        group = "slurm" if item.path.parent.name == "slurm" else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_sessionfinish(session):
     """In CI a skipped test has failed, unless it is for lack of the real data."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from making import command
 
-from spine_tasks import collect as under_test
+from spine_tasks.collect import command as under_test
 from spine_tasks.configs import defaults_of
 from spine_tasks.errors import ConfigError, IncompleteGrid, MixedResults, RunError
 from spine_tasks.experiment import opened
@@ -32,7 +32,14 @@ def collect(results, *flags):
 def collect_here(results, partial=False, mixed=False):
     """The same in this process, for what is refused."""
     asked = Namespace(
-        grid="gm_transfer", results=results, partial=partial, mixed=mixed, ensemble=None
+        grid="gm_transfer",
+        results=results,
+        partial=partial,
+        mixed=mixed,
+        ensemble=None,
+        explain=None,
+        by=None,
+        raters=None,
     )
     under_test.collect(asked)
 

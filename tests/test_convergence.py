@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from spine_tasks.convergence import convergence
+from spine_tasks.collect.convergence import convergence
 
 
 def history(arm, scores, best, seed=0, fold=0):

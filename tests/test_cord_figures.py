@@ -7,19 +7,21 @@ import numpy as np
 import pandas as pd
 import pytest
 from cord_making import BLOCK, CENTRE, WIDEST, planned_cords, run_cords
+from figure_making import recorded
 from matplotlib.colors import to_rgba
 from matplotlib.container import ErrorbarContainer
-from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from spine_tasks import plots, report, stats
-from spine_tasks.collect import collect
-from spine_tasks.cord_figures import draw_matrix
-from spine_tasks.cord_pictures import MANUAL, draw_cords
+from spine_tasks.collect.command import collect
+from spine_tasks.collect.generalization import Trained, matrix
 from spine_tasks.experiment import opened
-from spine_tasks.generalization import Trained, matrix
-from spine_tasks.plots import COLOURS
-from spine_tasks.stats import summary
+from spine_tasks.figures.cord_pictures import draw_cord, shown_pairs
+from spine_tasks.figures.cords import draw_matrix
+from spine_tasks.figures.slices import MANUAL
+from spine_tasks.figures.style import COLOURS
+from spine_tasks.stats import comparisons as comparing
+from spine_tasks.stats import summary as summing
+from spine_tasks.stats.summary import summary
 
 TRAINED = {
     "general": Trained(frozenset("ab"), frozenset()),
@@ -30,16 +32,7 @@ SETS = ["c T2w", "a T1w", "b T2w"]
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The figures as they were drawn, to read what stands in them."""
-    figures = []
-
-    class Recorded(Figure):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            figures.append(self)
-
-    monkeypatch.setattr(plots, "Figure", Recorded)
-    return figures
+    return recorded(monkeypatch)
 
 
 def made_up():
@@ -127,11 +120,17 @@ def scores(experiment):
     return pd.concat(tables, ignore_index=True)
 
 
+def draw_all(experiment, cells):
+    for test_set, pair in shown_pairs(experiment, cells).items():
+        file = experiment.folder / f"cord_{test_set.replace(' ', '_').replace('-', '_')}.png"
+        draw_cord(experiment, cells, scores(experiment), pair, file)
+
+
 @pytest.fixture
 def pictures(experiment, drawn, tmp_path):
     """The figure of each test set by its file's name."""
     copied = opened(experiment.name, experiment.folder.parent)
-    draw_cords(copied, copied.cells, scores(copied))
+    draw_all(copied, copied.cells)
     files = ["cord_a_T1w.png", "cord_a_T2w.png", "cord_b_acq_sag_T2w.png", "cord_c_T2w.png"]
     assert sorted(file.name for file in experiment.folder.glob("cord_*.png")) == files
     return dict(zip(files, drawn, strict=True))
@@ -214,7 +213,7 @@ def test_a_title_has_model_and_dice_of_the_case_and_nothing_names_a_person(pictu
 def test_a_model_without_a_cell_of_the_first_fold_has_no_panel_and_colours_stay(experiment, drawn):
     general = [cell for cell in experiment.cells if cell.arm_name == "general" and cell.fold == 1]
     others = [cell for cell in experiment.cells if cell.arm_name != "general"]
-    draw_cords(experiment, [*general, *others], scores(experiment))
+    draw_all(experiment, [*general, *others])
     panels = drawn[0].axes
     assert [axes.get_title().split("\n")[0] for axes in panels] == ["a T1w", "onlyA", "onlyB"]
     assert set(outlines(panels[1])) == {to_rgba(MANUAL), to_rgba(COLOURS[1])}
@@ -222,11 +221,11 @@ def test_a_model_without_a_cell_of_the_first_fold_has_no_panel_and_colours_stay(
 
 def test_collect_writes_tables_and_figures_and_prints_the_matrix(experiment, monkeypatch, capsys):
     # Intervals of all other metrics and their figures take long, and are tested elsewhere.
-    monkeypatch.setattr(stats, "interval", lambda values: (np.nan, np.nan))
-    monkeypatch.setattr(report, "SHOWN", ("DSC",))
+    monkeypatch.setattr(summing, "interval", lambda values: (np.nan, np.nan, ""))
+    monkeypatch.setattr(comparing, "interval", lambda values: (np.nan, np.nan, ""))
     results = experiment.folder.parent
     asked = {"grid": "cords", "results": results, "partial": False, "mixed": False}
-    collect(Namespace(**asked, ensemble=None))
+    collect(Namespace(**asked, ensemble=None, explain=None, by=None, raters=None))
     table = pd.read_csv(experiment.folder / "matrix.csv")
     own = table.set_index(["model", "test_set", "metric"])
     assert own.loc["general", "a T2w", "DSC"]["n"] == 3  # persons 1, 3 and 4; two seeds each

@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 from making import command
 
+from spine_tasks.collect.set_scores import REPLICATES
 from spine_tasks.data.cases import grade_cases_of
 from spine_tasks.experiment import create, planned
 from spine_tasks.grade_predictions import load_grades, save_grades
 from spine_tasks.grid import Grid
 from spine_tasks.metrics.resampling import interval_of, person_weights
 from spine_tasks.score import score
-from spine_tasks.set_scores import REPLICATES
 
 pytest.importorskip("pydicom", reason="pydicom is not installed (extra `grading`)")
 

@@ -62,14 +62,14 @@ def test_a_renamed_file_is_other_code(checkout):
 
 
 def test_the_changes_are_a_patch_that_git_applies(checkout, tmp_path):
-    (checkout / "spine_tasks" / "stats.py").write_text("# other\n")
+    (checkout / "spine_tasks" / "score.py").write_text("# other\n")
     (checkout / "spine_tasks" / "new.py").write_bytes(b"# new: \xff\0\n")
     (checkout / "data_splits" / "README.md").unlink()
     said = python(PATCH, tmp_path / "patch", env=environment(checkout))
     assert said.returncode == 0, said.stderr
     git(checkout, "clone", "-q", str(checkout), str(tmp_path / "clone"))
     git(tmp_path / "clone", "apply", str(tmp_path / "patch"))
-    for part in ("spine_tasks/stats.py", "spine_tasks/new.py"):
+    for part in ("spine_tasks/score.py", "spine_tasks/new.py"):
         assert (tmp_path / "clone" / part).read_bytes() == (checkout / part).read_bytes()
     assert not (tmp_path / "clone" / "data_splits" / "README.md").exists()
 

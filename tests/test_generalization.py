@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from cord_making import planned_cords
 from rich.console import Console
+from scipy.stats import t as student
 
-from spine_tasks.cord_report import cord_tables
-from spine_tasks.generalization import (
+from spine_tasks.collect.generalization import (
     GENERALIZATION,
     MATRIX,
     PAIRED,
@@ -19,9 +19,10 @@ from spine_tasks.generalization import (
     matrix,
     trained_on,
 )
-from spine_tasks.report import LEAST_WIDTH
-from spine_tasks.stats import summary
-from spine_tasks.unpaired import difference_interval, rank_sum_p
+from spine_tasks.report.console import LEAST_WIDTH
+from spine_tasks.report.cords import cord_tables
+from spine_tasks.stats.summary import summary
+from spine_tasks.stats.unpaired import difference_interval, rank_sum_p
 
 TRAINED = {
     "general": Trained(frozenset("ab"), frozenset(["T1w", "T2w"])),
@@ -137,7 +138,7 @@ def test_general_minus_specific_at_home_is_of_pairs(table):
     assert row["difference"] == pytest.approx(0.05)
     assert row["mean"] == pytest.approx(0.85)
     assert row["mean_other"] == pytest.approx(0.8)
-    assert (row["low"], row["high"]) == pytest.approx((-0.1, 0.2))
+    assert (row["low"], row["high"]) == pytest.approx((-1.8559, 1.9559), abs=1e-4)
     assert row["smallest_p"] == 0.5
     assert row["test_sets"] == "a T1w"
 
@@ -236,14 +237,25 @@ def test_the_rank_sum_test_is_exact_of_few(one, other, p):
 
 def test_the_interval_of_a_difference_draws_each_group_by_itself():
     rng = np.random.default_rng(1)
-    one, other = rng.normal(0.9, 0.02, 40), rng.normal(0.6, 0.1, 30)
-    low, high = difference_interval(one, other)
-    error = math.sqrt(one.var(ddof=1) / 40 + other.var(ddof=1) / 30)
+    one, other = rng.normal(0.9, 0.02, 80), rng.normal(0.6, 0.1, 60)
+    low, high, method = difference_interval(one, other)
+    error = math.sqrt(one.var(ddof=1) / 80 + other.var(ddof=1) / 60)
     apart = one.mean() - other.mean()
     assert (low, high) == pytest.approx((apart - 1.96 * error, apart + 1.96 * error), abs=0.005)
-    assert difference_interval(one, other) == (low, high)
-    assert difference_interval(np.ones(3), np.zeros(4)) == (1, 1)
-    assert np.isnan(difference_interval(np.ones(1), other)).all()
+    assert method == "BCa"
+    assert difference_interval(one, other) == (low, high, method)
+    assert difference_interval(np.ones(3), np.zeros(4)) == (1, 1, "constant")
+    assert np.isnan(difference_interval(np.ones(1), other)[:2]).all()
+
+
+def test_the_interval_of_few_persons_is_welchs():
+    one, other = np.array([2.0, 4.0, 6.0]), np.array([1.0, 1.0, 2.0, 4.0])
+    low, high, method = difference_interval(one, other)
+    error = math.sqrt(4 / 3 + 2 / 4)  # variances 4 and 2
+    freedom = (4 / 3 + 2 / 4) ** 2 / ((4 / 3) ** 2 / 2 + (2 / 4) ** 2 / 3)
+    width = float(student.ppf(0.975, freedom)) * error
+    assert (low, high) == pytest.approx((2 - width, 2 + width))
+    assert method == "Welch's t"
 
 
 def test_a_model_was_trained_on_what_its_train_part_has(tmp_path):

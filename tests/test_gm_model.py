@@ -19,6 +19,7 @@ from spine_tasks.tasks.gm_segment import probabilities, segment
 keras = pytest.importorskip("keras", reason="the grey-matter network needs the extra [gm]")
 h5py = pytest.importorskip("h5py", reason="comes with TensorFlow")
 
+from spine_tasks.tasks.gm import load_weights  # noqa: E402 (needs keras)
 from spine_tasks.tasks.gm_model import build, load_keras2_weights  # noqa: E402 (needs keras)
 
 pytestmark = pytest.mark.filterwarnings(
@@ -200,6 +201,11 @@ def test_weights_of_another_number_of_filters_are_answered_with_that_number(tmp_
     file = write_keras2(build(6), tmp_path / "w.h5")
     with pytest.raises(WeightsError, match="6 filters, this one has 4; build it with filters=6"):
         load_keras2_weights(build(4), file)
+
+
+def test_weights_that_were_deleted_are_said_to_be_missing(tmp_path):
+    with pytest.raises(WeightsError, match="is missing; put it back"):
+        load_weights(None, tmp_path / "model.weights.h5")
 
 
 def test_files_that_hold_no_keras_2_weights_are_refused(tmp_path):

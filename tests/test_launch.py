@@ -153,7 +153,7 @@ def test_status_shows_where_each_cell_stands(complete):
     assert "DataError: [of] the test" in answer.stdout
     assert "3/3" in answer.stdout  # epochs
     as_json = command("status", "--grid", "gm_transfer", "--results", complete, "--json")
-    states = [cell["state"] for cell in json.loads(as_json.stdout)]
+    states = [cell["state"] for cell in json.loads(as_json.stdout)["cells"]]
     assert states == ["complete", "failed", "complete", "complete", "complete"]
 
 

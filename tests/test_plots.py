@@ -3,13 +3,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from figure_making import recorded
 from matplotlib.colors import to_rgba
-from matplotlib.figure import Figure
 
-from spine_tasks import plots
 from spine_tasks.errors import ConfigError
-from spine_tasks.plots import COLOURS, box_plot, paired_differences, training_curves
-from spine_tasks.stats import comparisons
+from spine_tasks.figures.curves import training_curves
+from spine_tasks.figures.plots import box_plot, paired_differences
+from spine_tasks.figures.style import COLOURS
+from spine_tasks.stats.comparisons import comparisons
 
 VALUES = {  # of persons p0 ... p4, per arm; not in alphabetical order
     "init=scratch": [1.0, 1.5, 2.0, 2.5, 3.0],
@@ -45,16 +46,7 @@ def make_histories():
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The figures as they were drawn, to read what stands in them."""
-    figures = []
-
-    class Recorded(Figure):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            figures.append(self)
-
-    monkeypatch.setattr(plots, "Figure", Recorded)
-    return figures
+    return recorded(monkeypatch)
 
 
 def ticks(labels):
@@ -66,9 +58,14 @@ def points(axes, along):
     return [np.sort(dots.get_offsets()[:, along].data) for dots in axes.collections]
 
 
+def draw_pairs(cases, file, metric="HSD", baseline=BASELINE):
+    table = comparisons(cases, BASELINE)
+    paired_differences(cases, table, metric, "cord", baseline, file)
+
+
 DRAW = {
     "box": lambda file: box_plot(make_cases(), "HSD", "cord", file),
-    "paired": lambda file: paired_differences(make_cases(), "HSD", "cord", BASELINE, file),
+    "paired": lambda file: draw_pairs(make_cases(), file),
     "curves": lambda file: training_curves(make_histories(), file, ["val_dice", "loss"]),
 }
 
@@ -87,7 +84,8 @@ def test_a_picture_is_a_png_with_every_arms_colour_and_a_white_ground(kind, tmp_
         faint = 0.7 * solid + 0.3  # the persons' points let the grid shine through
         near = [(abs(pixels - shade) < 0.02).all(axis=-1).sum() for shade in (solid, faint)]
         assert sum(near) > 50
-    assert [path.name for path in file.parent.iterdir()] == [file.name]  # nothing left over
+    files = {path.name for path in file.parent.iterdir()}
+    assert files == {file.name, f"{kind}.svg"}  # nothing left over
 
 
 def test_a_picture_takes_the_place_of_the_old_one_in_one_step(tmp_path):
@@ -139,7 +137,7 @@ def test_an_arm_without_any_value_keeps_its_place(drawn, tmp_path):
         "init=other\nn = 0",
         "init=best\nn = 0\n2 undefined",
     ]
-    paired_differences(cases, "HSD", "cord", BASELINE, tmp_path / "paired.png")
+    draw_pairs(cases, tmp_path / "paired.png")
     (axes,) = drawn[1].axes
     assert ticks(axes.get_yticklabels()) == [
         "init=other\nn = 0\n2 without a pair",
@@ -155,7 +153,7 @@ def test_a_metric_without_a_unit_or_unknown_has_its_bare_name(drawn, tmp_path):
 
 def test_paired_differences_show_persons_mean_and_interval_of_the_table(drawn, tmp_path):
     cases = make_cases()
-    paired_differences(cases, "HSD", "cord", BASELINE, tmp_path / "paired.png")
+    draw_pairs(cases, tmp_path / "paired.png")
     (axes,) = drawn[0].axes
     other, best = points(axes, 0)
     assert other == pytest.approx([-1.0, -0.4, -0.2, 0.1])
@@ -173,7 +171,7 @@ def test_paired_differences_show_persons_mean_and_interval_of_the_table(drawn, t
 
 def test_an_arm_has_one_colour_in_all_figures(drawn, tmp_path):
     box_plot(make_cases(), "HSD", "cord", tmp_path / "box.png")
-    paired_differences(make_cases(), "HSD", "cord", BASELINE, tmp_path / "paired.png")
+    draw_pairs(make_cases(), tmp_path / "paired.png")
     training_curves(make_histories(), tmp_path / "curves.png", "val_dice")
     boxes, pairs = ([dots.get_facecolor()[0] for dots in f.axes[0].collections] for f in drawn[:2])
     keys = [line.get_color() for line in drawn[2].legends[0].get_lines()[:3]]
@@ -195,11 +193,11 @@ def test_training_curves_have_a_line_per_cell_and_a_dot_at_the_epoch_kept(drawn,
     assert all(list(line.get_xdata()) == [1, 2, 3, 4] for line in lines)
     assert all((dot.get_xdata(), dot.get_ydata()) == (3, pytest.approx(0.9)) for dot in dots)
     legend = ticks(drawn[0].legends[0].get_texts())
-    assert set(legend) == {*VALUES, "epoch of the weights kept"}
+    assert set(legend) == {*(f"{arm} (n = 2 cells)" for arm in VALUES), "epoch of the weights kept"}
 
 
 def test_arms_beyond_the_colours_differ_by_their_line(drawn, tmp_path):
-    one = make_histories().query("arm == 'init=best'")
+    one = make_histories().query("arm == 'init=best' and seed == 0")
     many = pd.concat([one.assign(arm=f"k={i}") for i in range(14)])
     training_curves(many, tmp_path / "curves.png", "val_dice")
     keys = drawn[0].legends[0].get_lines()[:14]
@@ -211,10 +209,10 @@ def test_what_is_not_there_is_answered_with_what_is(tmp_path):
     with pytest.raises(ConfigError, match=r"DSC of cord; there are \[\('HSD', 'cord'\)\]"):
         box_plot(cases, "DSC", "cord", file)
     with pytest.raises(ConfigError, match=r"'best' is no arm"):
-        paired_differences(cases, "HSD", "cord", "best", file)
+        draw_pairs(cases, file, baseline="best")
     alone = cases[cases["arm"] == BASELINE]
     with pytest.raises(ConfigError, match="only arm with HSD of cord"):
-        paired_differences(alone, "HSD", "cord", BASELINE, file)
+        draw_pairs(alone, file)
     with pytest.raises(ConfigError, match=r"no column \['val_ap'\] in .*'val_dice'"):
         training_curves(histories, file, "val_ap")
     with pytest.raises(ConfigError, match="no epoch"):

@@ -18,7 +18,7 @@ from making import command, run_folder
 from test_predict import command as in_this_process
 
 from spine_tasks.data.coco import read_coco
-from spine_tasks.drawing import COLOURS, draw_boxes
+from spine_tasks.figures.drawing import COLOURS, draw_boxes
 from spine_tasks.predict.pictures import find_pictures
 from spine_tasks.predictions import load_boxes
 

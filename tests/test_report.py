@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from spine_tasks.report import conclusions
-from spine_tasks.tables import new_table
+from spine_tasks.report.console import conclusions
+from spine_tasks.report.tables import new_table
 
 SPEED = pd.DataFrame({"arm": ["base", "arm"], "epochs_to_mark": [44.0, 1.0]})
 
@@ -19,7 +19,7 @@ def sentence(speed=SPEED, **changes):
         "n": 12,
         "mean_difference": 0.1,
     }
-    row |= {"low": 0.05, "high": 0.2, "p_holm": 0.01, "smallest_p": 0.0005} | changes
+    row |= {"low": 0.05, "high": 0.2, "p": 0.01, "p_holm": 0.01, "smallest_p": 0.0005} | changes
     (said,) = conclusions([row], speed)
     return said
 
@@ -39,6 +39,18 @@ def sentence(speed=SPEED, **changes):
 )
 def test_only_a_significant_difference_is_called_one(changes, said):
     assert said in sentence(**changes)
+
+
+def test_too_few_persons_are_too_few_after_the_correction_too():
+    # Of six pairs p is .031 at least, and of two arms .062 after Holm's correction.
+    row = {"metric": "DSC", "label": "cord", "baseline": "base", "n": 6, "mean_difference": 0.1}
+    row |= {"low": 0.05, "high": 0.2, "p": 0.03125, "p_holm": 0.0625, "smallest_p": 0.03125}
+    both = list(conclusions([row | {"arm": "arm"}, row | {"arm": "other"}], SPEED))
+    assert all("of too few persons to be significant" in one for one in both)
+
+
+def test_an_arm_whose_speed_is_not_compared_yet_is_told_without_it():
+    assert sentence(SPEED.iloc[:1]).endswith("n = 12).")
 
 
 def test_speed_is_told_apart_from_the_end():

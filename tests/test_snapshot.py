@@ -105,7 +105,7 @@ def test_a_worker_that_imports_the_checkout_after_all_is_refused(checkout, tmp_p
 
 def test_a_snapshot_that_was_edited_is_refused_by_workers_and_launches(checkout, tmp_path):
     taken = Taken(checkout, tmp_path / "code")
-    file = taken.folder / "spine_tasks" / "stats.py"
+    file = taken.folder / "spine_tasks" / "score.py"
     file.chmod(0o644)
     file.write_text("# edited\n")
     answer = where(taken, tmp_path)

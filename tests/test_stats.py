@@ -1,42 +1,13 @@
-import logging
-
 import numpy as np
 import pandas as pd
 import pandas.testing as pdt
 import pytest
-import scipy.stats
+from stats_making import realistic, row, table
 
 from spine_tasks.errors import ConfigError, DataError
-from spine_tasks.stats import by_person, comparisons, differences, interval, signed_rank_p, summary
-
-# Cross- minus self-fertilised maize, eighths of an inch; in Wilcoxon 1945, doi:10.2307/3001968.
-MAIZE = np.array([6, 8, 14, 16, 23, 24, 28, 29, 41, -48, 49, 56, 60, -67, 75], float)
-
-
-def row(arm, person, value, case="c1", seed=0, fold=0, metric="DSC", label="cord", slice_=None):
-    where = {"cell": f"{arm}-fold{fold}-seed{seed}", "arm": arm, "split": "phantom", "fold": fold}
-    which = {"seed": seed, "person": person, "subject": person, "case": f"{person}-{case}"}
-    return where | which | {"slice": slice_, "label": label, "metric": metric, "value": value}
-
-
-def table(**arms):
-    """One case per person: arm -> values of persons p0, p1, ..."""
-    rows = [row(arm, f"p{i}", v) for arm, values in arms.items() for i, v in enumerate(values)]
-    return pd.DataFrame(rows)
-
-
-def realistic(seed=1):
-    """Three arms, 8 persons, 2 seeds, 1 to 3 cases each, two metrics, some values undefined."""
-    rng = np.random.default_rng(seed)
-    rows = [
-        row(arm, f"p{p}", rng.choice([rng.uniform(), np.nan], p=[0.9, 0.1]), f"c{c}", s, p % 2, m)
-        for arm in ("a", "b", "base")
-        for p in range(8)
-        for s in range(2)
-        for c in range(1 + p % 3)
-        for m in ("DSC", "HSD")
-    ]
-    return pd.DataFrame(rows)
+from spine_tasks.stats.comparisons import comparisons
+from spine_tasks.stats.persons import by_person, differences
+from spine_tasks.stats.summary import summary
 
 
 def test_persons_not_values_are_the_n():
@@ -203,70 +174,6 @@ def test_holm_of_three_arms_by_hand():
     pairs = comparisons(cases, "base").set_index("arm")
     assert pairs["p"].tolist() == [2 / 64, 4 / 64, 10 / 64]
     assert pairs["p_holm"].tolist() == pytest.approx([6 / 64, 8 / 64, 10 / 64])
-
-
-def test_wilcoxon_known_value():
-    assert signed_rank_p(MAIZE) == pytest.approx(0.041259765625)
-    pair = comparisons(table(base=np.zeros(15), a=MAIZE), "base").loc[0]
-    assert pair["p"] == pytest.approx(0.041259765625)
-    assert pair["mean_difference"] == pytest.approx(MAIZE.mean())
-
-
-def test_ties_are_exact_where_all_signs_can_be_tried():
-    # Ranks 1.5 1.5 3 4 with the 1.5 negative: W- = 1.5. Of 16 sign patterns, W- <= 1.5 has 3
-    # (none, either 1.5), so p = 2 x 3/16. The normal approximation gives 0.19.
-    assert signed_rank_p(np.array([-1.0, 1.0, 2.0, 3.0])) == 6 / 16
-
-
-def test_zeros_are_discarded_before_ranking():
-    assert signed_rank_p(np.array([0, 0, 1.0, 2, 3])) == 2 / 2**3
-    # Ranks 2.5 x 4 and 5, W- = 5: of 32 patterns 1 + 4 + 1 + 6 have W- <= 5. With the zeros
-    # ranked (Pratt) it would be 12 / 32.
-    assert signed_rank_p(np.array([0, 0, 0, 1.0, 1, 1, 1, -3])) == 24 / 32
-
-
-@pytest.mark.parametrize("n", [8, 15])
-def test_tied_p_counts_all_patterns_of_signs(n):
-    tied = np.round(np.random.default_rng(n).uniform(-1, 2, n), 1) + 0.01  # no zeros
-    ranks = scipy.stats.rankdata(abs(tied))
-    assert len(set(ranks)) < n
-    positive = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
-    sums, seen = positive @ ranks, ranks[tied > 0].sum()
-    expected = min(1, 2 * min((sums <= seen).mean(), (sums >= seen).mean()))
-    assert signed_rank_p(tied) == pytest.approx(expected)
-
-
-def test_many_ties_agree_with_the_normal_approximation():
-    tied = np.round(np.random.default_rng(2).normal(0.4, 1, 40), 1)
-    approximate = scipy.stats.wilcoxon(tied, method="asymptotic").pvalue
-    assert signed_rank_p(tied) == pytest.approx(approximate, rel=0.15)
-    assert signed_rank_p(tied) == signed_rank_p(tied)  # also where signs are flipped at random
-    many = np.round(np.random.default_rng(2).normal(0.1, 1, 80), 1)
-    assert signed_rank_p(many) == scipy.stats.wilcoxon(many, method="asymptotic").pvalue
-
-
-def test_differences_of_one_sign_have_the_smallest_p_also_with_ties():
-    for n in range(1, 12):
-        assert signed_rank_p(np.arange(1.0, n + 1) // 2 + 1) == 2 / 2**n
-
-
-def test_the_interval_is_bca_over_persons():
-    values = np.array([0.61, 0.7, 0.72, 0.75, 0.76, 0.79, 0.8, 0.95])
-    expected = scipy.stats.bootstrap(
-        (values,), np.mean, method="BCa", rng=np.random.default_rng(0)
-    ).confidence_interval
-    assert interval(values) == tuple(expected)
-    (only,) = summary(table(a=values)).to_dict("records")
-    assert (only["low"], only["high"]) == tuple(expected)
-    assert only["low"] < only["mean"] < only["high"]
-
-
-def test_where_bca_is_undefined_the_percentile_interval_is_given_and_logged(caplog):
-    values = np.array([1.0, 2.0, 4.0]) * 1e-120  # whose cubes, the skewness, are 0 / 0
-    with caplog.at_level(logging.WARNING):
-        low, high = interval(values)
-    assert 1e-120 <= low < high <= 4e-120
-    assert "BCa interval of 3 values is undefined" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from spine_tasks.data.coco import BoxCase
 from spine_tasks.data.coco_files import stem_of
 from spine_tasks.data.coco_json import read_annotations
 from spine_tasks.data.pictures import read_picture
-from spine_tasks.drawing import draw_boxes, save_drawing
 from spine_tasks.errors import ConfigError, SpineError
+from spine_tasks.figures.drawing import draw_boxes, save_drawing
 from spine_tasks.files import write_text
 from spine_tasks.metrics.boxes import Floats
 from spine_tasks.predict.boxes_report import box_scores, report, write_scores

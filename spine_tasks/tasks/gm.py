@@ -143,9 +143,14 @@ def load_weights(model: keras.Model, file: Path) -> None:
     Raises
     ------
     WeightsError
-        The file is of another architecture, or is not a weights file.
+        There is no such file, it is of another architecture, or is not a weights file.
     """
     log.info("weights from %s", file)
+    if not file.exists():
+        raise WeightsError(
+            f"{file} is missing; put it back, or delete done.json beside it and launch the grid "
+            "again: it trains that cell anew"
+        )
     if not file.name.endswith(WEIGHTS_FILE):
         gm_model.load_keras2_weights(model, file)
         return

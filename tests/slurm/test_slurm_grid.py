@@ -101,7 +101,7 @@ def test_cancel_stops_the_jobs_and_keeps_their_work(slurm_cluster, tmp_path):
     wait_for(lambda: not slurm("squeue", "-h", "--me", env=env).strip(), seconds=30)
     wait_for(lambda: all("CANCELLED" in line for line in accounted(jobs, env=env)), seconds=30)
 
-    states = json.loads(command("status", *flags, "--json", env=env).stdout)
+    states = json.loads(command("status", *flags, "--json", env=env).stdout)["cells"]
     assert sorted(cell["state"] for cell in states) == [
         *("interrupted", "interrupted"),
         *("new", "new", "new"),  # the one that waited for another, and two that --only left out

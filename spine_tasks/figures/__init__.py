@@ -1,0 +1,1 @@
+"""Figures as files, and pictures with what was found drawn on them."""

@@ -1,0 +1,1 @@
+"""Results to read: on the console, as a page, and as tables to publish."""
