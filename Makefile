@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean
+.PHONY: help demo test bench lint clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -15,6 +15,9 @@ demo: $(VENV)/installed-gm  ## run the grey-matter grid, small, on this machine;
 
 test: $(VENV)/installed-test  ## run every test
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+
+bench: $(VENV)/installed-bench  ## how fast, beside what else there is; on a machine that does nothing else
+	$(BIN)/python benchmarks/bench.py
 
 lint: $(VENV)/installed-test  ## ruff and mypy
 	$(BIN)/ruff check .
@@ -27,6 +30,7 @@ clean:  ## remove the environment; results stay
 # One stamp a set of packages; made again when setup.cfg changes.
 $(VENV)/installed-gm: EXTRAS := gm
 $(VENV)/installed-test: EXTRAS := gm,detection,grading,nnunet,dev
+$(VENV)/installed-bench: EXTRAS := gm,detection,grading,bench
 $(VENV)/installed-%: setup.cfg | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@
