@@ -61,6 +61,7 @@ def show(gathered: Gathered, tables: Tables) -> None:
         for sentence in conclusions(compared, tables["convergence"]):
             console.print(sentence, markup=False, highlight=False)
     if "factors" in tables:
+        console.print()
         factors = tables["factors"]
         console.print(_factors(factors[factors["metric"].isin(MAIN)].to_dict("records")))
     if gathered.mixed:
@@ -173,7 +174,10 @@ def _convergence(speed: pd.DataFrame) -> Table:
         "Speed, medians over cells; the mark is the baseline's best validation score", *heads
     )
     for row in speed.to_dict("records"):
-        medians = (f"{row[name]:g}" for name in ("epochs", "best_epoch", "epochs_to_mark"))
+        medians = (
+            "" if pd.isna(row[name]) else f"{row[name]:g}"
+            for name in ("epochs", "best_epoch", "epochs_to_mark")
+        )
         table.add_row(row["arm"], str(row["cells"]), *medians, str(row["never"]))
     return table
 
