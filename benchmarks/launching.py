@@ -1,44 +1,64 @@
 #!/usr/bin/env python3
-"""How quick planning and submitting are, beside the least that anybody would do by hand.
+"""How quick planning and submitting are, beside peers and the least that anybody would do by hand.
 
-Starts a Slurm of its own (slurm/dev_cluster, as root) on which nothing can start, and times whole
-commands, interpreter and imports included. What is compared is timed in turn, so that both meet
-the same load; a table gives the median, the range and the ratio of the medians, and the same of the
-CPU time, which on a busy machine tells more.
+Whole commands are timed, interpreter and imports included. Submitted is to a Slurm of its own
+(slurm/dev_cluster, as root) on which nothing can start; its queue is emptied after each run,
+outside of what is timed. Without root or Slurm those rows are not measured.
+
+1,000 cells are submitted by `launch.py`, which also writes 1,000 folders and a copy of the code, by
+submitit one after the other, and by hydra's submitit launcher, timed until its sbatch has returned:
+it makes an array, and then waits for results. These two take minutes and are run once. The floor is
+one sbatch and a loop that writes as many folders.
+
+A complete grid is launched again, which starts nothing: the floor is a process that writes the
+JSON text of as many cells, makes its SHA-256 and looks into each folder for done.json. What starts
+nothing else is beside an interpreter that imports yaml.
 
     python benchmarks/launching.py
-    python benchmarks/launching.py --also ../before    # another copy of this code, side by side
+    python benchmarks/launching.py --peer-runs 3
 """
 
 import argparse
+import itertools
 import os
-import resource
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+import launching_peers as peers  # noqa: E402
+from side_by_side import Growth, Row, Way, faster, in_turn, report, times_the  # noqa: E402
 
 from spine_tasks.data import phantom  # noqa: E402
 from spine_tasks.experiment import create, planned  # noqa: E402
-from spine_tasks.files import to_json, write_json  # noqa: E402
-from spine_tasks.grid import Grid, configure, find_grid  # noqa: E402
+from spine_tasks.files import to_json, write_text  # noqa: E402
+from spine_tasks.grid import configure, find_grid  # noqa: E402
 from spine_tasks.splits import load_split  # noqa: E402
 
 DEV_CLUSTER = ROOT / "slurm" / "dev_cluster" / "dev_cluster.py"
-CELLS = 1000
-SEEDS = CELLS // 2  # two arms of gm_transfer start from scratch
-MANY_SEEDS = 2000  # 10,000 cells: four arms a seed, and the one that two of them start from
-HERE = "local"
-NAME = "<name>"
-BY_HAND = """
+A_SEED = 5  # cells of gm_transfer: four arms, and the one that two of them start from
+FROM_SCRATCH = 2  # of these arms
+SUBMITTED = (10, 100, 1000)
+COMPLETE = (100, 1000, 10_000)
+AT_MOST_S = 0.5  # for what starts nothing and looks at a few cells
+SUBMIT = "submit 1,000 cells"
+FLOOR, YAML = "one sbatch and a loop of 1,000 folders", 'python -c "import yaml"'
+RELAUNCH_FLOOR = "10,000 digests and looks for done.json"
+DRY_ON_SLURM = "launch.py --dry-run for Slurm, 5 cells"
+PEERS = {  # what it is, its package and the aim
+    "submitit, one by one": (peers.submitit, "submitit", 50),
+    "hydra's submitit launcher, until sbatch has returned": (peers.hydra, "hydra_plugins", None),
+}
+SUBMITTED_BY_HAND = """
 import os, sys
 folder, text = sys.argv[1:]
 for number in range(1000):
@@ -46,154 +66,205 @@ for number in range(1000):
     with open(f"{folder}/cell-{number}/cell.json", "w") as out:
         out.write(text)
 """
+PLANNED_BY_HAND = """
+import hashlib, json, os, sys
+folder, cell, cells = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
+for seed in range(cells):
+    text = json.dumps(cell | {"seed": seed}, sort_keys=True)
+    hashlib.sha256(text.encode()).hexdigest()
+for entry in os.scandir(folder):
+    os.path.exists(f"{entry.path}/done.json")
+"""
 
-Command = Callable[[str], None]  # given a name that no run before had
-Times = dict[str, list[tuple[float, float]]]  # of each run, by command: seconds, and of CPU
+new_names = map("run-{}".format, itertools.count())
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and report."""
     flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     flags.add_argument("--runs", type=int, default=5, help="of each command; default: %(default)s")
-    flags.add_argument(
-        "--also", type=Path, action="append", default=[], metavar="DIR", help="a copy of this code"
-    )
+    flags.add_argument("--peer-runs", type=int, default=1, help="of peers; default: %(default)s")
     asked = flags.parse_args()
-    codes = {"ours": ROOT} | {code.name: code.resolve() for code in asked.also}
+    os.environ["PYTHONPATH"] = str(ROOT)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # as everybody's: compiled modules are kept
     folder = Path(tempfile.mkdtemp(prefix="launching-"))
     try:
         folder.chmod(0o755)  # for munge
         phantom.write(folder / "data", list(load_split("gm_phantom").person_of))
-        with cluster(folder / "slurm"):
-            load = os.getloadavg()[0]
-            submitting(folder, codes, asked.runs)
-            looking(folder, codes, asked.runs)
-        say(f"load {load:.1f} before, {os.getloadavg()[0]:.1f} after; {os.cpu_count()} cores")
+        texts = {cells: write_complete(folder, cells) for cells in (A_SEED, *COMPLETE)}
+        with cluster(folder / "slurm") as missing:
+            site = "local" if missing else "dev_cluster"
+            if missing:
+                not_submitting(missing)
+            else:
+                submitting(folder, texts[A_SEED], asked.runs, asked.peer_runs)
+            relaunching(folder, site, texts[COMPLETE[-1]], asked.runs)
+            looking(folder, site, asked.runs)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def submitting(folder: Path, codes: dict[str, Path], runs: int) -> None:
-    """1,000 cells as an array, against one sbatch and a loop that writes as many folders."""
-    cell = planned("one", _grid(folder, seeds=1), folder).cells[0]
-    text = to_json(cell.to_dict())
+def submitting(folder: Path, text: str, runs: int, peer_runs: int) -> None:
+    """Arrays of new cells, beside the floor and the peers."""
 
-    def by_hand(name: str) -> None:
-        run(sys.executable, "-c", BY_HAND, str(folder / f"by_hand-{name}"), text)
+    def ours(cells: int) -> Way:
+        part = ("--set", f"seeds={cells // FROM_SCRATCH}", "--only", "init=scratch")
+        return lambda: launch(folder, next(new_names), "dev_cluster", *part)
+
+    def by_hand() -> None:
+        run(sys.executable, "-c", SUBMITTED_BY_HAND, str(folder / next(new_names)), text)
         script = ("--wrap", "true", "--mem=205M", "--output=/dev/null")
-        run("sbatch", "--parsable", f"--array=0-{CELLS - 1}", *script)
+        run("sbatch", "--parsable", "--array=0-999", *script)
 
-    part = ("--set", f"seeds={SEEDS}", "--only", "init=scratch")
-    ours = of_each(codes, "launch", *_flags(folder, NAME), *part)
-    times = in_turn(
-        {"sbatch and a loop": by_hand} | ours, runs, after=lambda: run("scancel", "--me")
-    )
-    table(f"{CELLS} cells submitted; at most 3 times", times)
+    def by(peer: Callable[[Path, int], None]) -> Way:
+        return lambda: peer(folder / next(new_names), SUBMITTED[-1])
 
+    ways = {words(cells): ours(cells) for cells in SUBMITTED}
+    seconds = in_turn(emptied(ways | {FLOOR: by_hand}), runs)
+    own = seconds[words(SUBMITTED[-1])]
+    report(times_the(SUBMIT, FLOOR, own, seconds[FLOOR], 3))
+    why = "start-up, snapshot and Slurm's answers; then a folder and a link a cell"
+    report_growth("submit", SUBMITTED, [seconds[words(cells)] for cells in SUBMITTED], why)
 
-def looking(folder: Path, codes: dict[str, Path], runs: int) -> None:
-    """Commands that start nothing, against the start of an interpreter."""
-    for name, seeds in (("small", 1), ("large", MANY_SEEDS)):
-        experiment = planned(name, _grid(folder, seeds=seeds), folder)
-        create(experiment, experiment.everything)
-        for cell in experiment.everything:
-            write_json(experiment.run(cell).folder / "done.json", {}, durable=False)
-    small, large = ("--set", "seeds=1"), ("--set", f"seeds={MANY_SEEDS}")
-    dry = (*small, "--dry-run")
-    for title, words in {
-        "help; at most 0.5 s": ("launch", "--help"),
-        "dry run of 5 cells, here; at most 0.5 s": ("launch", *_flags(folder, "dry", HERE), *dry),
-        "dry run of 5 cells on Slurm; at most 0.5 s": ("launch", *_flags(folder, "dry"), *dry),
-        "status; at most 0.5 s": ("status", "--grid", "small", "--results", str(folder)),
-        "5 complete cells again; about 0.2 s": ("launch", *_flags(folder, "small"), *small),
-        "10,000 complete cells again; at most 2 s": ("launch", *_flags(folder, "large"), *large),
-    }.items():
-        ours = of_each(codes, *words)
-        table(title, in_turn({"python -c pass": _nothing} | ours, runs))
+    there = {name: peer for name, (peer, package, _) in PEERS.items() if find_spec(package)}
+    for peer in there.values():
+        peer(folder / next(new_names), SUBMITTED[0])  # fills caches
+        empty_queue()
+    ways = {"ours": ours(SUBMITTED[-1])} | {name: by(peer) for name, peer in there.items()}
+    seconds = in_turn(emptied(ways), peer_runs, warm=0)
+    for name, (_, package, aim) in PEERS.items():
+        if name in there:
+            report(faster(SUBMIT, name, seconds["ours"], seconds[name], aim))
+        else:
+            report(Row(what=SUBMIT, against=name, aim=aim, note=f"{package} is not installed"))
 
 
-def of_each(codes: dict[str, Path], script: str, *flags: str) -> dict[str, Command]:
-    """A script of jobs/ in each copy of the code; NAME in its flags is that of the run."""
-
-    def of(code: Path) -> Command:
-        words = ("env", f"PYTHONPATH={code}", sys.executable, f"{code}/jobs/{script}.py", *flags)
-        return lambda name: run(*(word.replace(NAME, name) for word in words))
-
-    return {name: of(code) for name, code in codes.items()}
+def not_submitting(missing: str) -> None:
+    """Report what needs a Slurm as not measured."""
+    report(Row(what=SUBMIT, against=FLOOR, aim=3, floor=True, note=missing))
+    for name, (_, _, aim) in PEERS.items():
+        report(Row(what=SUBMIT, against=name, aim=aim, note=missing))
+    report(Row(what=DRY_ON_SLURM, against=YAML, note=missing))
 
 
-def in_turn(
-    commands: dict[str, Command], runs: int, after: Callable[[], None] = lambda: None
-) -> Times:
-    """The times of commands that are run one after the other, again and again."""
-    times: Times = {what: [] for what in commands}
-    for number in range(-1, runs):  # the first time only fills caches
-        for place, (what, command) in enumerate(commands.items()):
-            start, cpu = time.perf_counter(), _cpu_s()
-            command(f"run-{start:.0f}-{place}-{number}")
-            taken = (time.perf_counter() - start, _cpu_s() - cpu)
-            times[what] += [taken] if number >= 0 else []
-            after()
-    return times
+def relaunching(folder: Path, site: str, text: str, runs: int) -> None:
+    """Launches of grids that are complete, beside the floor."""
+
+    def ours(cells: int) -> Way:
+        return lambda: launch(folder, complete(cells), site, "--set", f"seeds={cells // A_SEED}")
+
+    most = COMPLETE[-1]
+    by_hand = ("-c", PLANNED_BY_HAND, str(folder / complete(most)), text, str(most))
+    ways = {words(cells): ours(cells) for cells in COMPLETE}
+    ways[RELAUNCH_FLOOR] = lambda: run(sys.executable, *by_hand)
+    seconds = in_turn(ways, runs)
+    own = seconds[words(most)]
+    what = "launch a complete grid again"
+    report(times_the(f"{what}, {words(most)}", RELAUNCH_FLOOR, own, seconds[RELAUNCH_FLOOR], 3))
+    why = "start-up; then a digest and two looks a cell"
+    report_growth(what, COMPLETE, [seconds[words(cells)] for cells in COMPLETE], why)
 
 
-def table(title: str, times: Times) -> None:
-    """Print a line a command; the ratio is to the first one."""
-    say(f"\n{title}")
-    first = [median(kind) for kind in zip(*next(iter(times.values())), strict=True)]
-    for what, runs in times.items():
-        line = f"  {what:20}"
-        for kind, of_first, unit in zip(
-            zip(*runs, strict=True), first, ("s", "CPU-s"), strict=True
-        ):
-            line += f" {median(kind):6.2f} {unit} ({min(kind):.2f} to {max(kind):.2f})"
-            line += f" {median(kind) / of_first:5.1f} x"
-        say(line)
+def looking(folder: Path, site: str, runs: int) -> None:
+    """Commands that start nothing, beside the import of yaml."""
+
+    def status(cells: int) -> Way:
+        return lambda: jobs("status", "--grid", complete(cells), "--results", str(folder))
+
+    def dry(site: str) -> Way:
+        return lambda: launch(folder, "dry", site, "--set", "seeds=1", "--dry-run")
+
+    ways: dict[str, Way] = {
+        "launch.py --help": lambda: jobs("launch", "--help"),
+        "launch.py --dry-run for this machine, 5 cells": dry("local"),
+        "status.py, 5 cells": status(A_SEED),
+    }
+    if site != "local":
+        ways[DRY_ON_SLURM] = dry(site)
+    seconds = in_turn({YAML: lambda: run(sys.executable, "-c", "import yaml")} | ways, runs)
+    for what in ways:
+        row = times_the(what, YAML, seconds[what], seconds[YAML], None)
+        met = "met" if median(seconds[what]) < AT_MOST_S else "missed"
+        report(replace(row, note=f"{row.note}; aim under {AT_MOST_S:g} s: {met}"))
+    seconds = in_turn({words(cells): status(cells) for cells in COMPLETE}, min(runs, 3))
+    why = "start-up; then its line in rich's table"
+    report_growth("status.py", COMPLETE, list(seconds.values()), why)
+
+
+def report_growth(
+    what: str, amounts: Sequence[int], seconds: Sequence[Sequence[float]], why: str
+) -> None:
+    """Report the medians of what was timed for several numbers of cells."""
+    work = tuple(map(words, amounts))
+    report(Growth(what=what, work=work, seconds=tuple(map(median, seconds)), why=why))
+
+
+def emptied(ways: Mapping[str, Way]) -> dict[str, Way]:
+    """The ways, and after each one that empties the queue."""
+    pairs = [((name, way), (f"after {name}", empty_queue)) for name, way in ways.items()]
+    return dict(itertools.chain.from_iterable(pairs))
+
+
+def empty_queue() -> None:
+    """Cancel everything."""
+    run("scancel", "--me")
+
+
+def write_complete(folder: Path, cells: int) -> str:
+    """Write a grid whose cells are all complete; return the text of a cell.json."""
+    settings = {"data": str(folder / "data"), "seeds": cells // A_SEED}
+    grid = configure(find_grid("gm_transfer"), "demo", settings)
+    experiment = planned(complete(cells), grid, folder)
+    create(experiment, experiment.everything)
+    for cell in experiment.everything:
+        for name in ("done.json", "scores.csv"):
+            write_text(experiment.run(cell).folder / name, "", durable=False)
+    return to_json(experiment.cells[0].to_dict())
+
+
+def complete(cells: int) -> str:
+    """The name of a grid of so many complete cells."""
+    return f"complete-{cells}"
+
+
+def words(cells: int) -> str:
+    """An amount as the table has it."""
+    return f"{cells:,} cells"
+
+
+def launch(folder: Path, name: str, site: str, *flags: str) -> None:
+    """launch.py of gm_transfer."""
+    grid = ("--grid", "gm_transfer", "--preset", "demo", "--set", f"data={folder}/data")
+    jobs("launch", *grid, "--results", str(folder), "--name", name, "--site", site, *flags)
+
+
+def jobs(script: str, *flags: str) -> None:
+    """A script of jobs/, with the code beside it."""
+    run(sys.executable, str(ROOT / "jobs" / f"{script}.py"), *flags)
 
 
 @contextmanager
-def cluster(folder: Path) -> Iterator[None]:
-    """A Slurm whose jobs wait for ever, for the commands of the block."""
-    run(str(DEV_CLUSTER), "start", "--folder", str(folder))
+def cluster(folder: Path) -> Iterator[str]:
+    """A Slurm whose jobs wait for ever, for the commands of the block; or why there is none."""
+    start = (sys.executable, str(DEV_CLUSTER), "start", "--folder", str(folder))
+    answer = run(*start, fine=(0, os.EX_UNAVAILABLE))
+    if answer.returncode:
+        yield answer.stderr.strip()
+        return
     os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
     try:
         run("scontrol", "update", "partitionname=gpu", "state=DOWN")
-        yield
+        yield ""
     finally:
-        run(str(DEV_CLUSTER), "stop", "--folder", str(folder))
+        run(sys.executable, str(DEV_CLUSTER), "stop", "--folder", str(folder))
 
 
-def run(*command: str) -> None:
+def run(*command: str, fine: Sequence[int] = (0,)) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; end with its words where it fails."""
-    # As everybody's Python: compiled modules are kept.
-    variables = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
-    if answer.returncode:
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode not in fine:
         sys.exit(f"{' '.join(command)[:200]}\n{answer.stdout}{answer.stderr}")
-
-
-def say(line: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
-def _grid(folder: Path, **settings: int) -> Grid:
-    return configure(find_grid("gm_transfer"), "demo", {"data": str(folder / "data")} | settings)
-
-
-def _nothing(_name: str) -> None:
-    run(sys.executable, "-c", "pass")
-
-
-def _cpu_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-def _flags(folder: Path, name: str, site: str = "dev_cluster") -> Sequence[str]:
-    grid = ("--grid", "gm_transfer", "--preset", "demo", "--set", f"data={folder}/data")
-    return (*grid, "--results", str(folder), "--name", name, "--site", site)
+    return answer
 
 
 if __name__ == "__main__":

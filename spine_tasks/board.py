@@ -24,10 +24,12 @@ COLOURS: dict[Kind, str] = {
     "failed": "red",
     "complete": "green",
 }
+URGENT: tuple[Kind, ...] = ("failed", "interrupted", "running", "waiting", "new", "complete")
 HEADINGS = ("cell", "arm", "fold", "seed", "state", "epoch", "loss", "val", "left")
 SLURM_POLL_S = 5.0  # the controller serves everybody
 LATELY_S = 60.0  # how long a cell whose state changed is shown where not all can be
 REASONS = 3  # at most, where the table must fit a terminal
+ROWS = 500  # at most, where it need not: more take rich seconds, and nobody reads them
 
 Found = dict[str, State]
 
@@ -39,15 +41,23 @@ def counts(found: Found) -> str:
 
 
 def table(experiment: Experiment, found: Found) -> "Group":
-    """One row a cell, needed cells first; then why those that wait or failed do so, and totals."""
+    """One row a cell, needed cells first; then why those that wait or failed do so, and totals.
+
+    Of more than 500 cells those that failed, run or wait come first, and the rest is counted.
+    """
     watcher = Watcher(experiment)
-    return _table(experiment.name, watcher, watcher.look(found))
+    first = sorted(found, key=lambda cell: URGENT.index(found[cell].kind))[:ROWS]
+    return _table(experiment.name, watcher, watcher.look(found), set(first))
 
 
 def _table(
-    name: str, watcher: Watcher, view: View, shown: Collection[str] | None = None
+    name: str,
+    watcher: Watcher,
+    view: View,
+    shown: Collection[str],
+    most_reasons: int | None = None,
 ) -> "Group":
-    """Those `shown`, by cell id, have a row; the others are counted, and few reasons are given."""
+    """Those `shown`, by cell id, have a row; the others are counted."""
     from rich.console import Group  # slow to import, and seldom needed
     from rich.markup import escape
     from rich.table import Table
@@ -59,14 +69,13 @@ def _table(
         # Long arms are folded, so that every number is there to be read on a narrow terminal.
         board.add_column(heading, no_wrap=heading != "arm", overflow="fold")
     for one in view.progress.values():
-        if shown is None or one.cell.id in shown:
+        if one.cell.id in shown:
             board.add_row(*_row(one, watcher))
-    reasons = [*_reasons(found)]
-    if shown is None:
-        return Group(board, *reasons, *summary(view))
-    if rest := {cell: state for cell, state in found.items() if cell not in shown}:
-        reasons = [f"and {len(rest)} more: {counts(rest)}", *reasons[:REASONS]]
-    return Group(board, *reasons, *summary(view))
+    lines = [*_reasons(found)][:most_reasons]
+    rest = {cell: state for cell, state in found.items() if cell not in shown}
+    if rest:
+        lines = [f"and {len(rest)} more: {counts(rest)}", *lines]
+    return Group(board, *lines, *summary(view))
 
 
 def _reasons(found: Found) -> Iterator[str]:
@@ -154,16 +163,16 @@ class Drawing:
         self._before = found
         view = self._watcher.look(found)
         if len(found) < height:
-            drawn = self._draw(view, None)
+            drawn = self._draw(view, found)
             if self._lines(drawn) <= height:
                 return drawn
         rows = self._worth_a_look(found, now)[:height]
-        while (over := self._lines(drawn := self._draw(view, rows)) - height) > 0 and rows:
+        while (over := self._lines(drawn := self._draw(view, rows, REASONS)) - height) > 0 and rows:
             rows = rows[: max(0, len(rows) - over)]
         return drawn
 
-    def _draw(self, view: View, rows: list[str] | None) -> "Group":
-        return _table(self._experiment.name, self._watcher, view, rows)
+    def _draw(self, view: View, rows: Collection[str], most_reasons: int | None = None) -> "Group":
+        return _table(self._experiment.name, self._watcher, view, rows, most_reasons)
 
     def _worth_a_look(self, found: Found, now: float) -> list[str]:
         lately = [cell for cell, when in self._changed.items() if now - when < LATELY_S]

@@ -50,6 +50,15 @@ def test_a_table_for_a_file_has_every_cell(experiment):
     assert all(cell.id[-8:] in said for cell in experiment.everything)
 
 
+def test_of_very_many_cells_the_complete_ones_are_counted_not_listed(experiment, monkeypatch):
+    monkeypatch.setattr(board, "ROWS", 2)
+    running, failed = experiment.everything[7], experiment.everything[-1]
+    found = all_of(experiment) | {running.id: State("running"), failed.id: State("failed")}
+    said = drawn(board.table(experiment, found))
+    assert [cell for cell in experiment.everything if cell.id[-8:] in said] == [running, failed]
+    assert "and 148 more: 148 complete" in said
+
+
 def test_a_running_cell_says_its_epoch_and_about_how_long_it_takes(experiment):
     cell = experiment.cells[3]
     train(experiment, cell)

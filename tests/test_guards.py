@@ -54,6 +54,8 @@ def test_no_command_of_the_login_node_imports_a_framework(name):
 @pytest.mark.parametrize("name", ["launch", "status", "cancel", "doctor"])
 def test_launching_and_watching_import_neither_tables_nor_images_nor_submission(name):
     slow = {"pandas", "submitit", "scipy", "nibabel", "matplotlib", "statsmodels", "sklearn"}
+    if name != "doctor":  # its drill writes checkpoints
+        slow.add("numpy")
     assert not imported_by(f"spine_tasks.{name}") & slow
 
 

@@ -2,12 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spine_tasks.cell import Cell
 from spine_tasks.configs import suggestion
 from spine_tasks.data.bids import Case, find_cases
-from spine_tasks.data.coco import BoxCase, CocoData, read_coco
 from spine_tasks.data.grade_cases import GradeCase, GradeData
 from spine_tasks.data.grades import read_grades
 from spine_tasks.data.made_up import made_up
@@ -18,6 +17,9 @@ from spine_tasks.nnunet.pairs import Pair, find_pairs
 from spine_tasks.nnunet.parts import parts_of
 from spine_tasks.nnunet.sources import SOURCES_FILE, Source, load_sources
 from spine_tasks.splits import PARTS, Split, load_split
+
+if TYPE_CHECKING:
+    from spine_tasks.data.coco import BoxCase, CocoData
 
 
 def cases_of(cell: Cell, part: str, results: Path) -> list[Case]:
@@ -47,7 +49,7 @@ def cases_of(cell: Cell, part: str, results: Path) -> list[Case]:
     )
 
 
-def box_cases_of(cell: Cell, part: str, results: Path) -> tuple[list[BoxCase], CocoData]:
+def box_cases_of(cell: Cell, part: str, results: Path) -> "tuple[list[BoxCase], CocoData]":
     """The images of one part of a cell's split with their boxes, and the data they are of.
 
     Parameters
@@ -64,6 +66,8 @@ def box_cases_of(cell: Cell, part: str, results: Path) -> tuple[list[BoxCase], C
     SplitError, DataError
         The split is wrong or does not fit the data, or the two data sets do not fit each other.
     """
+    from spine_tasks.data.coco import read_coco  # NumPy, for which planning need not wait
+
     data = read_coco(_folder(cell, results), cell.config.categories)
     if part == "test" and cell.config.test_data is not None:
         other = read_coco(staged(Path(cell.config.test_data)), data.categories)
