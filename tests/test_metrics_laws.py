@@ -2,15 +2,17 @@
 
 import math
 import warnings
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 from scipy.spatial.distance import cdist
 
-from spine_tasks.metrics import METRICS
+from spine_tasks.metrics import METRICS, surface
 from spine_tasks.metrics.mask_scores import score_masks
 from spine_tasks.metrics.overlap import count, overlap
 from spine_tasks.metrics.published import published, smoothed_dice
@@ -106,8 +108,8 @@ def surface_points_mm(mask, spacing_mm):
 @example(((np.ones((5, 5), bool), np.eye(5, dtype=bool)), (1.0, 2.0)))
 def test_distances_equal_those_of_a_search_over_all_pairs_of_surface_voxels(given_masks):
     (truth, predicted), spacing_mm = given_masks
-    found = surface_distances(truth, predicted, spacing_mm)
     if not truth.any() or not predicted.any():
+        found = surface_distances(truth, predicted, spacing_mm)
         assert found == same(dict.fromkeys(("MSD", "HSD", "HD95"), math.nan))
         return
     points = [surface_points_mm(mask, spacing_mm) for mask in (truth, predicted)]
@@ -115,7 +117,24 @@ def test_distances_equal_those_of_a_search_over_all_pairs_of_surface_voxels(give
     directed = [between.min(axis=1), between.min(axis=0)]
     nearest = np.concatenate(directed)
     hd95 = max(percentile_95(one) for one in directed)
-    assert found == same({"MSD": nearest.mean(), "HSD": nearest.max(), "HD95": hd95})
+    expected = {"MSD": nearest.mean(), "HSD": nearest.max(), "HD95": hd95}
+    for few in (0, surface.FEW):  # by trees, as for all large masks, and by all distances
+        with mock.patch.object(surface, "FEW", few):
+            assert surface_distances(truth, predicted, spacing_mm) == same(expected)
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0), (0.4, 3.0)])
+def test_distances_of_large_masks_equal_those_of_distance_transforms(spacing_mm):
+    y, x = np.mgrid[:200, :160]
+    truth = np.hypot(y - 90, x - 80) < 70 + 4 * np.sin(y / 9)
+    predicted = (np.hypot(y - 92, (x - 79) * 1.1) < 70) & ~((y > 150) & (x < 60))
+    edges = [mask & ~ndimage.binary_erosion(mask) for mask in (truth, predicted)]
+    assert edges[0].sum() * edges[1].sum() > surface.FEW
+    to_edge = [ndimage.distance_transform_edt(~edge, sampling=spacing_mm) for edge in edges]
+    distances = np.r_[to_edge[1][edges[0]], to_edge[0][edges[1]]]
+    found = surface_distances(truth, predicted, spacing_mm)
+    assert found["MSD"] == same(distances.mean())
+    assert found["HSD"] == same(distances.max())
 
 
 def percentile_95(values):

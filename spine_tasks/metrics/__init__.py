@@ -105,6 +105,12 @@ _AP = {
     "AP_small": "AP of boxes up to 32 x 32 px of the original grid; NaN without one",
     "AP_medium": "AP of boxes up to 96 x 96 px of the original grid; NaN without one",
     "AP_large": "AP of boxes above 96 x 96 px of the original grid; NaN without one",
+    "AR1": "average recall of one box a label and image; NaN without a reference box",
+    "AR10": "average recall of 10 boxes a label and image; NaN without a reference box",
+    "AR100": "average recall of 100 boxes a label and image; NaN without a reference box",
+    "AR_small": "AR100 of boxes up to 32 x 32 px of the original grid; NaN without one",
+    "AR_medium": "AR100 of boxes up to 96 x 96 px of the original grid; NaN without one",
+    "AR_large": "AR100 of boxes above 96 x 96 px of the original grid; NaN without one",
 }
 
 _FROC = {

@@ -61,7 +61,7 @@ def score_boxes(
     iterator of (str, str, str, str, float)
         Subject, case, label, metric, value. First precision, recall and F1 of every image and
         category, and of the boxes of all categories together, label `all`. Then, with `*` as
-        subject and case, what is defined for a set of images only: AP and its kin (`all`: the
+        subject and case, what is defined for a set of images only: AP, AR and their kin (`all`: the
         mean over categories), `threshold`, precision, recall and F1 of the boxes of all images
         together, FROC (`all`: the mean over categories), sensitivity and specificity of calling
         an image positive (`all`: for any category), and the confusion table: `found_as_x` counts

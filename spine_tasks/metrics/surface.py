@@ -4,10 +4,16 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+from scipy.spatial.distance import cdist
 
 from spine_tasks.errors import DataError
 from spine_tasks.metrics.masks import Mask, check_masks
+
+Floats = NDArray[np.float64]
+
+FEW = 2**15  # pairs of surface voxels whose distances are computed sooner than trees are built
 
 
 def surface_distances(
@@ -68,17 +74,56 @@ def surface_distances(
     _check_axes(truth.ndim, spacing_mm)
     if not truth.any() or not predicted.any():
         return dict.fromkeys(("MSD", "HSD", "HD95"), math.nan)
-    box = ndimage.find_objects((truth | predicted).view(np.uint8))[0]
-    edges = [mask & ~ndimage.binary_erosion(mask) for mask in (truth[box], predicted[box])]
-    to_edge = [ndimage.distance_transform_edt(~edge, sampling=spacing_mm) for edge in edges]
-    # Both directions: a missed lobe is far from the prediction, not from the truth.
-    directed = [to_edge[1][edges[0]], to_edge[0][edges[1]]]
+    box = _box(truth | predicted)
+    surfaces = [_surface(mask[box], spacing_mm) for mask in (truth, predicted)]
+    directed = _nearest(*surfaces)
     distances = np.concatenate(directed)
     return {
         "MSD": float(distances.mean()),
         "HSD": float(distances.max()),
-        "HD95": max(float(np.percentile(one, 95)) for one in directed),
+        "HD95": max(_percentile_95(one) for one in directed),
     }
+
+
+def _box(mask: Mask) -> tuple[slice, ...]:
+    """The least box that holds a mask which is not empty."""
+    box: tuple[slice, ...] = ()
+    for axis in range(mask.ndim):
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        marked = np.flatnonzero(mask[box].any(axis=others))
+        box += (slice(marked[0], marked[-1] + 1),)
+    return box
+
+
+def _surface(mask: Mask, spacing_mm: Sequence[float]) -> Floats:
+    """Positions in mm, (N, axes), of the voxels with a face in common with the background."""
+    padded = np.zeros([length + 2 for length in mask.shape], dtype=bool)
+    middle = (slice(1, -1),) * mask.ndim
+    padded[middle] = mask
+    inner = mask.copy()
+    for axis in range(mask.ndim):
+        for neighbours in (slice(None, -2), slice(2, None)):
+            inner &= padded[*middle[:axis], neighbours, *middle[axis + 1 :]]
+    index = np.unravel_index(np.flatnonzero(mask & ~inner), mask.shape)
+    positions: Floats = np.transpose(index) * np.array(spacing_mm)
+    return positions
+
+
+def _nearest(first: Floats, second: Floats) -> tuple[Floats, Floats]:
+    """Of each point of either surface, the distance to the nearest of the other.
+
+    Both directions: a missed lobe is far from the prediction, not from the truth.
+    """
+    if len(first) * len(second) <= FEW:
+        between = cdist(first, second)
+        return between.min(axis=1), between.min(axis=0)
+    return KDTree(second).query(first)[0], KDTree(first).query(second)[0]
+
+
+def _percentile_95(values: Floats) -> float:
+    """What `np.percentile` says, in a tenth of its time."""
+    last = len(values) - 1
+    return float(np.interp(0.95 * last, np.arange(last + 1), np.sort(values)))
 
 
 def _check_axes(axes: int, spacing_mm: Sequence[float]) -> None:
