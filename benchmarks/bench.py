@@ -33,6 +33,7 @@ SCRIPTS = (
     "grading",
     "collecting",
     "preemption",
+    "packing",
 )
 PACKAGES = ("tensorflow", "keras", "torch", "torchvision", "transformers", "submitit", "pandas")
 HEAD = ("what", "against", "ratio, median (range)", "aim", "", "medians")

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""How quick collecting is, beside the least that reading the same files takes.
+"""How long collecting takes, beside a loop by hand and the least that reading the files takes.
 
 Makes complete runs of the grid gm_transfer with 20 cases each and every metric of masks, and times
 what turns them into the long table: each way in a process of its own, one after the other, so that
-all meet the same load. Imports are left out. The floor reads all bytes of all files that are read
-and parses all scores at once; the loop is what one would write by hand, `pandas.read_csv` a run.
+all meet the same load. Imports are left out, and so are statistics; the file cache is warm. The
+loop is what one would write by hand: `pandas.read_csv` a run, joined and written as Parquet, with
+nothing checked. The floor reads all bytes of all files that are read and parses all scores at once.
+A second collect finds what the first one has remembered. Rows are of the most runs. Eight minutes.
 
     python benchmarks/collecting.py
     python benchmarks/collecting.py --slices 3 --sizes 10000    # scores of slices too
@@ -13,7 +15,6 @@ and parses all scores at once; the loop is what one would write by hand, `pandas
 import argparse
 import hashlib
 import json
-import os
 import resource
 import shutil
 import subprocess
@@ -21,8 +22,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,7 +33,9 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from side_by_side import Growth, Row, faster, report, times_the  # noqa: E402
 
 from spine_tasks.collect.cell_files import FILES  # noqa: E402
 from spine_tasks.collect.gathered import gather  # noqa: E402
@@ -48,12 +53,23 @@ ARMS = 4  # of gm_transfer; two of them start from cells of their own, one a see
 NAME = "many"
 HEADER = ",".join(COLUMNS)
 AT_REST_S = 3  # after which a file's times are trusted
+WHY = {  # it grows so
+    "first collect": "files and rows grow with the runs; a process's first parse and table do not",
+    "second collect": "files of runs are not opened; reading and writing Parquet has a fixed part",
+}
+
+
+class Taken(NamedTuple):
+    """What one run of a way takes."""
+
+    seconds: float
+    mb: float  # the most memory of its process
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and report."""
     flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    flags.add_argument("--runs", type=int, default=5, help="of each way; default: %(default)s")
+    flags.add_argument("--runs", type=int, default=3, help="of each way; default: %(default)s")
     flags.add_argument("--sizes", type=int, nargs="+", default=[100, 1000, 10_000], help="cells")
     flags.add_argument("--slices", type=int, default=0, help="a case, each with scores of its own")
     flags.add_argument("--one", choices=WAYS, help=argparse.SUPPRESS)
@@ -62,14 +78,19 @@ def main() -> None:
     if asked.one:
         measure(WAYS[asked.one], asked.results)
         return
-    for size in asked.sizes:
+    found = {}
+    for size in sorted(asked.sizes):
         results = Path(tempfile.mkdtemp(prefix="collecting-"))
         try:
             make(results, size // ARMS, asked.slices)
-            table(size, in_turn(results, asked.runs))
+            found[size] = measured(results, asked.runs)
         finally:
             shutil.rmtree(results, ignore_errors=True)
-    say(f"load {os.getloadavg()[0]:.1f}; {os.cpu_count()} cores")
+    report(*rows(max(found), found[max(found)]))
+    for way, why in WHY.items():
+        work = tuple(f"{size:,} runs" for size in found)
+        seconds = tuple(median(one.seconds for one in of_size[way]) for of_size in found.values())
+        report(Growth(what=f"{way}, statistics apart", work=work, seconds=seconds, why=why))
 
 
 def make(results: Path, seeds: int, slices: int) -> None:
@@ -140,16 +161,6 @@ def floor(experiment: Experiment) -> None:
     csv.read_csv(source(b"".join(scores)))
 
 
-def floor_of_scores(experiment: Experiment) -> None:
-    """The same of scores.csv alone."""
-    scores = []
-    for cell in experiment.everything:
-        with open(f"{experiment.folder}/{cell.id}/scores.csv", "rb", buffering=0) as stream:  # noqa: PTH123
-            content = stream.read()
-        scores.append(content if not scores else content[len(HEADER) + 1 :])
-    csv.read_csv(source(b"".join(scores)))
-
-
 def loop(experiment: Experiment) -> None:
     """`pandas.read_csv` a run, then Parquet."""
     tables = [
@@ -164,7 +175,6 @@ def loop(experiment: Experiment) -> None:
 
 WAYS: dict[str, Callable[[Experiment], None]] = {
     "floor": floor,
-    "floor of scores.csv": floor_of_scores,
     "first collect": collect,
     "second collect": collect,
     "pandas loop": loop,
@@ -181,35 +191,35 @@ def measure(way: Callable[[Experiment], None], results: Path) -> None:
     sys.stdout.write(json.dumps([taken, peak_mb]))
 
 
-def in_turn(results: Path, runs: int) -> dict[str, list[tuple[float, float]]]:
-    """Seconds and MB of each way, again and again; the first time only fills caches."""
-    found: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
+def measured(results: Path, runs: int) -> dict[str, list[Taken]]:
+    """What each way takes, again and again; the first time only fills caches."""
+    found: dict[str, list[Taken]] = {way: [] for way in WAYS}
     for number in range(-1, runs):
-        for way in WAYS:
+        for way, taken in found.items():
             if way == "first collect":
                 shutil.rmtree(results / NAME / FOLDER, ignore_errors=True)
             command = (sys.executable, __file__, "--one", way, "--results", str(results))
             answer = subprocess.run(command, capture_output=True, text=True, check=False)
             if answer.returncode:
                 sys.exit(answer.stdout + answer.stderr)
-            found[way] += [tuple(json.loads(answer.stdout))] if number >= 0 else []
+            taken += [Taken(*json.loads(answer.stdout))] if number >= 0 else []
     return found
 
 
-def table(size: int, found: dict[str, list[tuple[float, float]]]) -> None:
-    """Print a line a way; ratios are to the first one's median."""
-    say(f"\n{size:,} runs of {CASES} cases")
-    of_floor = median(seconds for seconds, _ in found["floor"])
-    for way, times in found.items():
-        seconds, peak_mb = zip(*times, strict=True)
-        line = f"  {way:20} {median(seconds):7.3f} s ({min(seconds):.3f} to {max(seconds):.3f})"
-        say(f"{line} {median(seconds) / of_floor:6.2f} x floor  {max(peak_mb):6.0f} MB")
-
-
-def say(line: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+def rows(size: int, found: dict[str, list[Taken]]) -> list[Row]:
+    """The rows of so many runs."""
+    seconds = {way: [one.seconds for one in taken] for way, taken in found.items()}
+    most_mb = {way: f"{max(one.mb for one in taken):.0f} MB" for way, taken in found.items()}
+    first, floor = seconds["first collect"], seconds["floor"]
+    what = f"collect of {size:,} runs, statistics apart"
+    reading = "reading and parsing the files"
+    row = faster(f"first {what}", "a pandas loop", first, seconds["pandas loop"], 5)
+    memory = f"memory {most_mb['first collect']} against {most_mb['pandas loop']}, aim below 1 GB"
+    return [
+        replace(row, note=f"{row.note}; {memory}"),
+        times_the(f"first {what}", reading, first, floor, 5),
+        times_the(f"second {what}", reading, seconds["second collect"], floor, None),
+    ]
 
 
 if __name__ == "__main__":

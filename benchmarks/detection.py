@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""How many images a second the detectors learn from and look at, beside their peers.
+"""How long the detectors take to learn from an image and to look at it, beside their peers.
 
 Peers are DETR of Hugging Face's transformers and Faster R-CNN of torchvision, each trained as its
 documentation and defaults say, with the same parameters trained and frozen, and the same images,
-queries and threads. Either side has a process of its own with the settings it would have there.
-They are timed in turn, so that both meet the same load. On a busy machine, where threads wait for
-each other, one thread and the ratio of CPU times tell more.
+queries, threads and precision (on a GPU float32 with TF32, then bfloat16). Either side has a
+process of its own with the settings it would have there; they are timed in turn. Six minutes.
 
-    pip install --target peers --no-deps transformers huggingface_hub tokenizers regex
-    PYTHONPATH=peers python benchmarks/detection.py
+A training step (gradient, clipping, optimizer) and an evaluation (boxes of all images, on the CPU)
+have their batch in memory. Loading is decoding, changing and batching of the pictures; training
+with loading is an epoch of both. Start-up, building the network and a first run are not counted.
+On a busy machine, where threads wait for each other, one thread and the CPU times tell more.
+
+    python benchmarks/detection.py
     python benchmarks/detection.py --only faster_rcnn --knobs '{"threads": 1}'
 """
 
@@ -16,11 +19,12 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import sys
 import tempfile
 import time
-from importlib import metadata, util
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib import util
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -31,6 +35,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 import torch  # noqa: E402
 from detection_peers import torchvision_faster_rcnn, transformers_detr  # noqa: E402
 from detection_sides import Setting, ours  # noqa: E402
+from side_by_side import Growth, Row, faster, report, say  # noqa: E402
 
 from spine_tasks.cell import Cell  # noqa: E402
 from spine_tasks.configs import CordSignalDetr, DiscFasterRcnn  # noqa: E402
@@ -38,11 +43,15 @@ from spine_tasks.data import phantom_sagittal  # noqa: E402
 from spine_tasks.environment import worker_variables  # noqa: E402
 
 CONFIGS = {"detr": CordSignalDetr, "faster_rcnn": DiscFasterRcnn}
+TITLES = {"detr": "DETR", "faster_rcnn": "Faster R-CNN"}
 PEERS = {"detr": transformers_detr, "faster_rcnn": torchvision_faster_rcnn}
+AGAINST = {"detr": "transformers' DETR", "faster_rcnn": "torchvision's plain loop"}
 PACKAGES = {"detr": "transformers", "faster_rcnn": "torchvision"}
 OF_ONE = {"detr": {"queries": 20}, "faster_rcnn": {}}  # as the published system
-ON_CPU = {"image_px": 384, "batch_size": 2, "precision": "float32"}
-ON_GPU = {"image_px": 800, "batch_size": 16, "precision": "bfloat16"}
+MEASURES = ("training step", "training with loading", "evaluation", "loading")
+AIM, AIM_ON_GPU = 1.2, 2.0  # of a training step
+ON_CPU = {"image_px": 384, "batch_size": 2}
+ON_GPU = {"image_px": 800, "batch_size": 16}
 ALWAYS = {
     "init": "backbone",  # freezes what is loaded; here it stays as drawn
     "augment": "flip",
@@ -50,13 +59,19 @@ ALWAYS = {
     "threads": 2,
     "learning_rate": 1e-6,  # so low that each step has the same work
 }
+GROWING_PX = (96, 304, 960)  # 1, 10 and 100 times the pixels
+WHY = {
+    "detr": "convolutions grow with the pixels; reading and moving all weights does not",
+    "faster_rcnn": "convolutions grow with the pixels; the regions of the second stage do not",
+}
+GROWING_RUNS = 3
 PAUSE_S = 0.2  # threads of the side before have stopped waiting for work by then
 
 Seconds = tuple[float, float]  # that an image takes: by the clock, and of all CPUs
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and report."""
     flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     flags.add_argument("--only", choices=CONFIGS, help="one detector; default: both")
     flags.add_argument("--runs", type=int, default=5, help="of each measure; default: %(default)s")
@@ -68,51 +83,71 @@ def main() -> None:
     knobs = ALWAYS | (ON_GPU if gpu else ON_CPU) | asked.knobs
     loaders = asked.loaders if asked.loaders is not None else 4 * gpu
     subjects = asked.subjects or (64 if gpu else 2)
-    packages = ("torch", "torchvision", "transformers", "timm")
-    versions = [f"{name} {metadata.version(name)}" for name in packages if util.find_spec(name)]
-    say(f"{_machine()}; Python {platform.python_version()}, {', '.join(versions)}")
+    precisions = ("float32", "bfloat16") if gpu else ("float32",)
     say(f"{json.dumps(knobs)}, {loaders} loader processes, {2 * subjects} pictures")
-    say(f"load {os.getloadavg()[0]:.1f} before\n")
-    say("| | ours, images/s | peer, images/s | ratio (range) | of CPU time |")
-    say("|---|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory(prefix="detection-") as folder:
         names = [f"sub-s{number:02d}" for number in range(1, subjects + 1)]
         phantom_sagittal.ensure(Path(folder), names)
         for name in [asked.only] if asked.only else CONFIGS:
-            config = CONFIGS[name](**knobs | OF_ONE[name])
-            compare(name, Setting(config, gpu, Path(folder), loaders), asked.runs)
-    say(f"\nload {os.getloadavg()[0]:.1f} after")
+            configs = [
+                CONFIGS[name](**{"precision": precision} | knobs | OF_ONE[name])
+                for precision in precisions
+            ]
+            settings = [Setting(config, gpu, Path(folder), loaders) for config in configs]
+            for setting in settings:
+                report(*compared(name, setting, asked.runs))
+            report(growth(name, settings[0]))
 
 
-def compare(name: str, setting: Setting, runs: int) -> None:
-    """Print a line for each measure of a detector."""
-    package = PACKAGES[name]
+def compared(name: str, setting: Setting, runs: int) -> Iterator[Row]:
+    """A row for each measure of a detector."""
+    config, package = setting.config, PACKAGES[name]
+    of = f", an image of {config.image_px} px in {config.precision}"
+    whats = {measure: f"{TITLES[name]} {measure}{of}" for measure in MEASURES}
+    aims = {"training step": AIM_ON_GPU if setting.gpu else AIM}
     if not util.find_spec(package):
-        say(f"| {name}: {package} is not installed; {Path(__file__).name} says how | | | | |")
+        for measure, what in whats.items():
+            note = f"{package} is not installed"
+            yield Row(what=what, against=AGAINST[name], aim=aims.get(measure), note=note)
         return
-    cell = Cell(job="", config=setting.config, split="", split_sha256="", fold=0, seed=0)
-    threads = str(setting.config.threads)
+    threads = str(config.threads)
     plain = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    with Side("ours", setting, worker_variables(cell)) as own, Side(name, setting, plain) as peer:
+    with Side("ours", setting, own_variables(setting)) as own, Side(name, setting, plain) as peer:
         if own.counts != peer.counts:
             sys.exit(f"{name}: not the same network: {own.counts} and {peer.counts} parameters")
-        every, trained = own.counts
-        say(f"| {name}, {every:,} parameters, {trained:,} trained; {package} | | | | |")
-        for measure in own.measures:
+        for measure, what in whats.items():
             for side in (own, peer):
                 side.run(measure)  # fills caches
             pairs = [(own.run(measure), peer.run(measure)) for _ in range(runs)]
-            say(f"| {measure} | {_row(pairs)} |")
+            (mine, my_cpu), (theirs, their_cpu) = (
+                zip(*side, strict=True) for side in zip(*pairs, strict=True)
+            )
+            row = faster(what, AGAINST[name], mine, theirs, aims.get(measure))
+            of_cpu = median(their_cpu) / median(my_cpu)
+            yield replace(row, note=f"{row.note}; in CPU time {of_cpu:.2f} x")
 
 
-def _row(pairs: list[tuple[Seconds, Seconds]]) -> str:
-    (own, own_cpu), (peer, peer_cpu) = (
-        [median(kind) for kind in zip(*of_side, strict=True)]
-        for of_side in zip(*pairs, strict=True)
+def growth(name: str, setting: Setting) -> Growth:
+    """A training step of ours with ever more pixels."""
+    seconds = []
+    for px in GROWING_PX:
+        config = replace(setting.config, image_px=px, batch_size=1)
+        larger = replace(setting, config=config)
+        with Side("ours", larger, own_variables(larger)) as own:
+            own.run("training step")  # fills caches
+            seconds.append(median(own.run("training step")[0] for _ in range(GROWING_RUNS)))
+    return Growth(
+        what=f"{TITLES[name]} training step of one image in {setting.config.precision}",
+        work=tuple(f"{px} px" for px in GROWING_PX),
+        seconds=tuple(seconds),
+        why=WHY[name],
     )
-    ratios = [of_peer[0] / of_own[0] for of_own, of_peer in pairs]
-    ratio = f"{peer / own:.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-    return f"{1 / own:.2f} | {1 / peer:.2f} | {ratio} | {peer_cpu / own_cpu:.2f}"
+
+
+def own_variables(setting: Setting) -> dict[str, str]:
+    """The environment of our side, as that of a worker."""
+    cell = Cell(job="", config=setting.config, split="", split_sha256="", fold=0, seed=0)
+    return worker_variables(cell)
 
 
 class Side:
@@ -122,8 +157,6 @@ class Side:
     ----------
     counts
         The network's parameters, and those of them that are trained.
-    measures
-        What can be measured.
     """
 
     def __init__(self, name: str, setting: Setting, variables: dict[str, str]) -> None:
@@ -136,7 +169,7 @@ class Side:
         os.environ.clear()
         os.environ.update(before)
         inner.close()
-        self.counts, self.measures = self.pipe.recv()
+        self.counts = self.pipe.recv()
 
     def run(self, measure: str) -> Seconds:
         """Measure once."""
@@ -160,7 +193,7 @@ def _serve(name: str, setting: Setting, pipe: Connection) -> None:
         if part.endswith("bn3.weight"):  # as in trained ones: else each block doubles the features
             values.fill_(0.2)
     numbers = [(one.numel(), one.requires_grad) for one in model.parameters()]
-    pipe.send(((sum(n for n, _ in numbers), sum(n for n, on in numbers if on)), list(runs)))
+    pipe.send((sum(n for n, _ in numbers), sum(n for n, on in numbers if on)))
     while True:
         try:
             run = runs[pipe.recv()]
@@ -172,20 +205,6 @@ def _serve(name: str, setting: Setting, pipe: Connection) -> None:
             torch.cuda.synchronize()
         taken = time.perf_counter() - start, time.process_time() - cpu
         pipe.send(tuple(one / images for one in taken))
-
-
-def say(line: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
-def _machine() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    cpu = f"{os.cpu_count()} cores of {names[0] if names else platform.processor()}"
-    return f"{torch.cuda.get_device_name()}, {cpu}" if torch.cuda.is_available() else cpu
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The peers of benchmarks/detection.py: how others train these detectors."""
 
 import math
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # of ImageNet
 
 
 def transformers_detr(setting: Setting) -> tuple[nn.Module, Runs]:
-    """DETR of transformers, by its Trainer's defaults: fused AdamW, a clipped gradient, TF32."""
+    """DETR of transformers, by its Trainer's defaults: fused AdamW and a clipped gradient; TF32."""
     from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessor
 
     config, device = setting.config, setting.device
@@ -54,7 +55,8 @@ def transformers_detr(setting: Setting) -> tuple[nn.Module, Runs]:
 
     def step(batch: dict[str, Any]) -> int:
         model.train()
-        loss = model(**_to(batch, device)).loss
+        with _autocast(setting):
+            loss = model(**_to(batch, device)).loss
         loss.backward()
         nn.utils.clip_grad_norm_(learned, 1.0)
         adamw.step()
@@ -64,7 +66,7 @@ def transformers_detr(setting: Setting) -> tuple[nn.Module, Runs]:
     def evaluate() -> int:
         images = _to({name: batch[name] for name in ("pixel_values", "pixel_mask")}, device)
         sizes = [(int(one[:, 0].sum()), int(one[0].sum())) for one in batch["pixel_mask"]]
-        with torch.no_grad():
+        with torch.no_grad(), _autocast(setting):
             outputs = model.eval()(**images)
         found = processor.post_process_object_detection(outputs, 0.0, sizes)
         return len([{name: one.cpu() for name, one in image.items()} for image in found])
@@ -98,7 +100,8 @@ def torchvision_faster_rcnn(setting: Setting) -> tuple[nn.Module, Runs]:
 
     def step(images: Any, targets: Any) -> int:
         targets = [{"boxes": t["boxes"], "labels": t["labels"] + 1} for t in targets]
-        terms = model.train()(_to(list(images), device), _to(targets, device))
+        with _autocast(setting):
+            terms = model.train()(_to(list(images), device), _to(targets, device))
         loss = sum(terms.values())
         if not math.isfinite(loss.item()):  # as its script does
             raise FloatingPointError(f"loss {loss}")
@@ -108,7 +111,7 @@ def torchvision_faster_rcnn(setting: Setting) -> tuple[nn.Module, Runs]:
         return len(images)
 
     def evaluate() -> int:
-        with torch.inference_mode():
+        with torch.inference_mode(), _autocast(setting):
             found = model.eval()(_to(images, device))
         return len([{name: one.cpu() for name, one in image.items()} for image in found])
 
@@ -167,6 +170,12 @@ def _padded(pairs: list[tuple[Tensor, Target]]) -> dict[str, Any]:
         boxes = torch.stack([*centres, (x2 - x1) / columns, (y2 - y1) / rows], 1)
         labels.append({"class_labels": target["labels"], "boxes": boxes})
     return {"pixel_values": values, "pixel_mask": mask, "labels": labels}
+
+
+def _autocast(setting: Setting) -> AbstractContextManager[None]:
+    """The precision of the config, as Trainer's `bf16` and the reference script's `--amp` do it."""
+    half = setting.config.precision == "bfloat16"
+    return torch.autocast(setting.device.type, torch.bfloat16, enabled=half)
 
 
 def _to(value: Any, device: torch.device) -> Any:

@@ -35,7 +35,9 @@ class Row:
     aim
         At least this much as fast if `floor` is false, else at most this many times as long.
     floor
-        Whether `against` is the least that could be done, so that less than 1 is not possible.
+        Whether `against` is the least that could be done.
+    words
+        What the ratio is of, where it is not time: `less memory`.
     note
         Whatever else is to be known: seconds, memory, why it was not measured.
     """
@@ -45,6 +47,7 @@ class Row:
     ratios: tuple[float, ...] = ()
     aim: float | None = None
     floor: bool = False
+    words: str = ""
     note: str = ""
 
     @property
@@ -159,7 +162,8 @@ def cells(one: Row | Growth) -> tuple[str, ...]:
     if not one.ratios:
         return one.what, one.against, "not measured", aim, "", one.note
     middle, low, high = (_number(f(one.ratios)) for f in (median, min, max))
-    ratio = f"{middle} x {'as long' if one.floor else 'as fast'} ({low} to {high})"
+    words = one.words or ("as long" if one.floor else "as fast")
+    ratio = f"{middle} x {words} ({low} to {high})"
     met = {True: "met", False: "missed", None: ""}[one.met]
     return one.what, one.against, ratio, aim, met, one.note
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from spine_tasks import weights
+from spine_tasks.configs import GmSegmentation
 from spine_tasks.data.slices import to_slices
 from spine_tasks.errors import ConfigError, DataError, WeightsError
 from spine_tasks.tasks.gm_segment import probabilities, segment
@@ -19,8 +20,12 @@ from spine_tasks.tasks.gm_segment import probabilities, segment
 keras = pytest.importorskip("keras", reason="the grey-matter network needs the extra [gm]")
 h5py = pytest.importorskip("h5py", reason="comes with TensorFlow")
 
-from spine_tasks.tasks.gm import load_weights  # noqa: E402 (needs keras)
-from spine_tasks.tasks.gm_model import build, load_keras2_weights  # noqa: E402 (needs keras)
+from spine_tasks.tasks.gm import load_weights, predicting  # noqa: E402 (needs keras)
+from spine_tasks.tasks.gm_model import (  # noqa: E402 (needs keras)
+    build,
+    for_prediction,
+    load_keras2_weights,
+)
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation:DeprecationWarning"  # TensorFlow's own, with numpy 2
@@ -109,6 +114,21 @@ def test_mixed_precision_computes_in_half_and_answers_in_float32(dtype):
     assert model.get_layer("amort").compute_dtype == dtype.removeprefix("mixed_")
     assert answer.dtype == np.float32
     assert answer == pytest.approx(build(4, seed=5).predict_on_batch(slices), abs=0.02)
+
+
+def test_what_predicts_cases_is_the_network_apart_from_rounding():
+    model, rng = build(4, seed=3), np.random.default_rng(1)
+    for layer in model.layers:
+        for weight in layer.weights:
+            if weight.dtype == "float32":  # also negative scales, and variances that are not 1
+                weight.assign(rng.normal(0, 0.6, weight.shape))
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.moving_variance.assign(rng.uniform(0.3, 3, layer.moving_variance.shape))
+    slices = some_slices((3, 30, 22))[..., None]  # of which the largest dilation reaches beyond
+    expected = np.asarray(model(slices, training=False))
+    assert 0.2 < expected.mean() < 0.8
+    assert expected.std() > 0.1
+    assert for_prediction(model).predict_on_batch(slices) == pytest.approx(expected, abs=1e-5)
 
 
 def test_an_unknown_precision_is_answered_with_the_known_ones():
@@ -284,6 +304,9 @@ def test_the_challenge_weights_give_the_known_answers_on_a_real_image(t2s, monke
     assert (answer > 0.5).sum() == 2823
     mask = segment(model, image)
     assert dice(mask, manual) == pytest.approx(0.8905, abs=5e-5)
+    faster = predicting(model, GmSegmentation())
+    assert probabilities(faster, slices) == pytest.approx(answer, abs=1e-5)
+    assert np.array_equal(segment(faster, image), mask)
     mirrored = nib.as_closest_canonical(image)  # right and left change places
     assert np.array_equal(segment(model, mirrored), mask[::-1])
 

@@ -105,6 +105,17 @@ def test_the_crop_starts_at_half_the_image_less_half_the_crop(pixels, size, star
     assert slices == pytest.approx(np.moveaxis((cut - cut.mean()) / cut.std(), 2, 0), abs=1e-5)
 
 
+def test_a_crop_is_the_middle_of_all_that_was_resampled():
+    image = some_image((40, 37, 2), spacing_mm=(0.41, 0.53, 3.0))
+    (whole, placed), (part, _) = (
+        to_slices(image, spacing_mm=0.25, size_px=size) for size in (78, 20)
+    )
+    assert placed.grid == (66, 78)  # padded by six pixels a side along the first axis
+    expected = whole[:, 29:49, 29:49]
+    expected = (expected - expected.mean()) / expected.std()
+    assert part == pytest.approx(expected, abs=1e-5)
+
+
 def test_a_small_image_lies_in_the_middle_of_zeros_that_no_statistics_count():
     image = some_image(shape=(4, 8, 2))
     slices, _ = to_slices(image, spacing_mm=None, size_px=8)

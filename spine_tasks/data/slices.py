@@ -102,7 +102,7 @@ def to_slices(
         raise ConfigError(f"normalise must be 'volume' or 'slice', got {normalise!r}")
     volume = _volume(image)
     placement = _place(image, spacing_mm, size_px, centre)
-    inside = _crop(_to_grid(volume, placement), placement)
+    inside = _cut(volume, placement)
     axes = (0, 1, 2) if normalise == "volume" else (1, 2)
     return _pad(_standardised(inside, axes), placement).astype(np.float32), placement
 
@@ -119,8 +119,7 @@ def mask_to_slices(mask: NDArray[Any], placement: Placement) -> Mask:
         The mask is not bool or not of the image's shape.
     """
     _check_mask(mask, placement.shape, f"{placement.image}: mask")
-    on_grid = _to_grid(mask.astype(np.float64), placement) > 0.5
-    return _pad(_crop(on_grid, placement), placement)
+    return _pad(_cut(mask.astype(np.float64), placement) > 0.5, placement)
 
 
 def to_image(probability: Floats, placement: Placement, threshold: float) -> Mask:
@@ -243,18 +242,32 @@ def _check_mask(mask: NDArray[Any], shape: tuple[int, ...], name: str) -> None:
         raise DataError(f"{name} must have the image's shape {tuple(shape)}, got {mask.shape}")
 
 
-def _to_grid(volume: NDArray[Any], placement: Placement) -> NDArray[np.float64]:
+def _cut(volume: NDArray[np.float64], placement: Placement) -> NDArray[np.float64]:
+    """From the image's own axes to Z, H, W within the crop."""
     in_las = orientations.apply_orientation(volume, placement.to_las)
-    return _resampled(in_las, (*placement.grid, placement.las_shape[2]))
+    there, _ = _windows(placement)
+    on_grid = _resampled(in_las, (*placement.grid, placement.las_shape[2]), there)
+    return np.moveaxis(on_grid, 2, 0)
 
 
-def _resampled(volume: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Linear; the centre of the first voxel stays, as in the Spinal Cord Toolbox, both ways."""
+def _resampled(
+    volume: NDArray[np.float64], shape: tuple[int, ...], part: tuple[slice, ...] = ()
+) -> NDArray[np.float64]:
+    """Linear; the centre of the first voxel stays, as in the Spinal Cord Toolbox, both ways.
+
+    Of a volume of the shape only a part, along the first axes, is computed.
+    """
     if volume.shape == shape:
-        return volume
-    step = [old / new for old, new in zip(volume.shape, shape, strict=True)]
+        return volume[part]
+    part += tuple(slice(0, length) for length in shape[len(part) :])
+    step = np.divide(volume.shape, shape)
     resampled: NDArray[np.float64] = ndimage.affine_transform(
-        volume, step, output_shape=shape, order=1, mode="nearest"
+        volume,
+        step,
+        offset=step * [one.start for one in part],
+        output_shape=tuple(one.stop - one.start for one in part),
+        order=1,
+        mode="nearest",
     )
     return resampled
 
@@ -267,12 +280,6 @@ def _windows(placement: Placement) -> tuple[tuple[slice, slice], tuple[slice, sl
         there.append(slice(first, last))
         here.append(slice(first - start, last - start))
     return (there[0], there[1]), (here[0], here[1])
-
-
-def _crop(on_grid: NDArray[Any], placement: Placement) -> NDArray[Any]:
-    """From X, Y, Z on the grid to Z, H, W within the crop."""
-    there, _ = _windows(placement)
-    return np.moveaxis(on_grid[there], 2, 0)
 
 
 def _pad(inside: NDArray[Any], placement: Placement) -> NDArray[Any]:

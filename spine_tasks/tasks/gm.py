@@ -60,6 +60,7 @@ def train(cell: Cell, run: Run) -> None:
         )
     with replacing(run.folder / WEIGHTS_FILE) as file:
         model.save_weights(file)
+    network = predicting(model, config)
     for case in cases_of(cell, "test", run.folder.parent):
         if run.stop_requested:
             raise Interrupted("stopped while predicting")
@@ -87,11 +88,11 @@ def predictor(config: GmSegmentation, weights: Path) -> Callable[[Case, Path], N
     use_this_machine(config, gpus=0, seed=0)
     model = build(config)
     load_weights(model, file)
-    return partial(_predict, Forward(model), config)
+    return partial(_predict, predicting(model, config), config)
 
 
 class Forward:
-    """The network in prediction, traced once; Keras's own `predict` traces each batch size anew."""
+    """A network in prediction, traced once; Keras's own `predict` traces each batch size anew."""
 
     def __init__(self, model: keras.Model) -> None:
         slices = tf.TensorSpec((None, None, None, 1), tf.float32)
@@ -102,6 +103,11 @@ class Forward:
     def predict_on_batch(self, x: NDArray[np.float32], /) -> tf.Tensor:
         """Probabilities (B, H, W, 1) of slices (B, H, W, 1)."""
         return self._call(x)
+
+
+def predicting(model: keras.Model, config: GmSegmentation) -> Forward:
+    """The trained network as it predicts cases."""
+    return Forward(gm_model.for_prediction(model) if config.precision == "float32" else model)
 
 
 def build(config: GmSegmentation, seed: int = 0) -> keras.Model:

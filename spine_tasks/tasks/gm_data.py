@@ -1,6 +1,7 @@
 """The slices that the grey-matter task trains on, and their batches (TensorFlow)."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -61,12 +62,17 @@ def augmented(part: Slices, seed: int) -> Slices:
 
 def batches(part: Slices, config: GmSegmentation, seed: int) -> Batches:
     """Batches of an epoch from a step on; a sample depends on (seed, epoch, index) alone."""
-    images, masks = tf.constant(part.images[..., None]), tf.constant(part.masks[..., None])
+    images, masks = part.images[..., None], part.masks[..., None]
     upcoming: list[tuple[int, int]] = []  # (epoch, index), read when an iteration begins
 
+    # Slices go in one by one: TensorFlow would keep copies of arrays that it were given whole.
+    def drawn() -> Iterator[tuple[Any, ...]]:
+        return ((epoch, index, images[index], masks[index]) for epoch, index in upcoming)
+
     @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
-    def sample(epoch: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image, mask = images[index], masks[index]
+    def sample(
+        epoch: tf.Tensor, index: tf.Tensor, image: tf.Tensor, mask: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         return (
             augment(image, mask, sample_seed(seed, epoch, index))
             if config.augment
@@ -74,9 +80,9 @@ def batches(part: Slices, config: GmSegmentation, seed: int) -> Batches:
         )
 
     # Built once: a new dataset an epoch would trace the augmentation anew each time.
-    scalar = tf.TensorSpec((), tf.int32)
+    scalar, one = tf.TensorSpec((), tf.int32), tf.TensorSpec(images.shape[1:], tf.float32)
     dataset = (
-        tf.data.Dataset.from_generator(lambda: iter(upcoming), output_signature=(scalar, scalar))
+        tf.data.Dataset.from_generator(drawn, output_signature=(scalar, scalar, one, one))
         .map(sample, num_parallel_calls=config.threads, deterministic=True)
         .batch(config.batch_size)
         .prefetch(2)
@@ -84,7 +90,7 @@ def batches(part: Slices, config: GmSegmentation, seed: int) -> Batches:
     dataset = tf.distribute.get_strategy().experimental_distribute_dataset(dataset)
 
     def of_epoch(epoch: int, first_step: int) -> tf.data.Dataset:
-        order = np.random.default_rng([seed, epoch]).permutation(len(part.images))
+        order = np.random.default_rng([seed, epoch]).permutation(len(images))
         upcoming[:] = [(epoch, index) for index in order[first_step * config.batch_size :]]
         return dataset
 
