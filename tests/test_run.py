@@ -1,5 +1,6 @@
 """The folder of a run, and one attempt at it with a task that learns nothing."""
 
+import gc
 import json
 import logging
 import os
@@ -215,6 +216,19 @@ def test_any_other_error_ends_with_1_and_says_where(task, caplog):
     assert re.fullmatch(r"ZeroDivisionError: of the task at test_run\.py:\d+", last["error"])
     assert last["cause"] == "code"
     assert "Traceback" in caplog.text
+
+
+def test_garbage_is_looked_for_again_once_a_framework_is_imported_or_is_not(task, monkeypatch):
+    found = []
+
+    def look(_cell, _run):
+        found.append(gc.isenabled())
+
+    run = task(look)
+    attempt(run)
+    monkeypatch.setattr(type(run.cell().config), "entry", "no_such_package.task:train")
+    assert attempt(run) != 0
+    assert [*found, gc.isenabled()] == [True, True]
 
 
 def test_a_task_that_predicts_nothing_is_not_complete(task):
