@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# One in some hundred slurmdbds dies over an empty answer of a database that has just been made.
+STARTS = 3
+
 
 class DevClusterError(Exception):
     """The cluster cannot be started or stopped; the message says what to do."""
@@ -44,25 +47,29 @@ class Daemons:
     def ensure(self, daemon: Daemon, environment: dict[str, str]) -> bool:
         """Start `daemon` unless it is alive, and wait until it answers; true if it was started.
 
+        One that dies before it answers is started again, `STARTS` times in all.
+
         Raises
         ------
         DevClusterError
-            The daemon died, or did not answer in time; with the last lines of its output.
+            The daemon died each time, or did not answer in time; with the last lines of its output.
         """
-        started = self.pid(daemon.name) is None
-        if started:
-            self._launch(daemon, environment)
+        starts = 0
         deadline = time.monotonic() + daemon.patience_s
-        while not daemon.answers():
-            if self.pid(daemon.name) is None:
-                raise DevClusterError(f"{daemon.name} died; {self._last_lines(daemon)}")
+        # In this order: others may still believe that a daemon which has died answers.
+        while (dead := self.pid(daemon.name) is None) or not daemon.answers():
+            if dead:
+                if starts == STARTS:
+                    raise DevClusterError(f"{daemon.name} died; {self._last_lines(daemon)}")
+                self._launch(daemon, environment)
+                starts += 1
             if time.monotonic() > deadline:
                 raise DevClusterError(
                     f"{daemon.name} did not answer for {daemon.patience_s:.0f} s; "
                     f"{self._last_lines(daemon)}"
                 )
             time.sleep(0.1)
-        return started
+        return starts > 0
 
     def end(self, name: str, patience_s: float = 20) -> None:
         """Ask a daemon to end, wait until it has, and kill it after `patience_s`."""

@@ -103,8 +103,8 @@ def to_slices(
     volume = _volume(image)
     placement = _place(image, spacing_mm, size_px, centre)
     inside = _cut(volume, placement)
-    axes = (0, 1, 2) if normalise == "volume" else (1, 2)
-    return _pad(_standardised(inside, axes), placement).astype(np.float32), placement
+    standard = _standardised(inside, (0, 1, 2) if normalise == "volume" else (1, 2))
+    return _pad(standard, placement).astype(np.float32), placement
 
 
 def mask_to_slices(mask: NDArray[Any], placement: Placement) -> Mask:
@@ -245,18 +245,15 @@ def _check_mask(mask: NDArray[Any], shape: tuple[int, ...], name: str) -> None:
 def _cut(volume: NDArray[np.float64], placement: Placement) -> NDArray[np.float64]:
     """From the image's own axes to Z, H, W within the crop."""
     in_las = orientations.apply_orientation(volume, placement.to_las)
-    there, _ = _windows(placement)
-    on_grid = _resampled(in_las, (*placement.grid, placement.las_shape[2]), there)
+    shape = (*placement.grid, placement.las_shape[2])
+    on_grid = _resampled(in_las, shape, part=_windows(placement)[0])
     return np.moveaxis(on_grid, 2, 0)
 
 
 def _resampled(
     volume: NDArray[np.float64], shape: tuple[int, ...], part: tuple[slice, ...] = ()
 ) -> NDArray[np.float64]:
-    """Linear; the centre of the first voxel stays, as in the Spinal Cord Toolbox, both ways.
-
-    Of a volume of the shape only a part, along the first axes, is computed.
-    """
+    """Linear, and only a part of the first axes; the first voxel's centre stays, as in SCT."""
     if volume.shape == shape:
         return volume[part]
     part += tuple(slice(0, length) for length in shape[len(part) :])

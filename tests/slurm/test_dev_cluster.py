@@ -200,6 +200,25 @@ def test_a_second_cluster_dies_is_named_starts_once_and_leaves_nothing_behind(
     assert "node4      process" in said(dev_cluster("status", slurm_cluster))  # the first one lives
 
 
+def test_a_daemon_that_dies_at_its_start_is_started_again(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "slurm" / "dev_cluster")
+    from daemons import Daemon, Daemons
+
+    (tmp_path / "log").mkdir()
+    died, answers = tmp_path / "died", tmp_path / "answers"
+    script = f"if [ -e {died} ]; then touch {answers}; while :; do sleep .1; done; fi"
+    script += f"; touch {died}; exit 1"
+    daemons = Daemons(tmp_path)
+    shy = Daemon("shy", ["sh", "-c", script], answers.exists)
+    try:
+        assert daemons.ensure(shy, dict(os.environ))
+        assert not daemons.ensure(shy, dict(os.environ))  # alive
+    finally:
+        daemons.kill("shy")
+    assert daemons.ensure(shy, dict(os.environ))  # dead, though its last answer is still there
+    daemons.kill("shy")
+
+
 def test_stop_leaves_a_stranger_with_a_recorded_id_alone(slurm_cluster, dev_cluster, new_folder):
     folder = new_folder()
     stranger = subprocess.Popen(["sleep", "1000"])
