@@ -2,7 +2,7 @@
 """All benchmarks, one after the other, and their ratios in one table; what `make bench` runs.
 
 Each script runs in a process of its own, so that none meets the threads and memory of another.
-Half an hour on two cores that do nothing else. The Slurm of the launching rows is the one of
+Some 35 minutes on two cores that do nothing else. The Slurm of the launching rows is the one of
 slurm/dev_cluster, and needs root as it does; without it they are marked as not measured.
 
     python benchmarks/bench.py

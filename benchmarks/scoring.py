@@ -89,7 +89,7 @@ def score_boxes(images: int, boxes: int, runs: int) -> None:
         f"{n:,} images": (lambda n=n: list(coco_ap(cases[:n], found[:n], LABELS)))
         for n in tenths(images)
     }
-    report(growth(what, parts, "every image is matched by itself"))
+    report(growth(what, parts, "by images; so many dictionaries outgrow the caches"))
 
 
 def score_masks(of: str, slices: int, kinds: Sequence[tuple[tuple[int, int], Any]]) -> None:

@@ -5,7 +5,6 @@ from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -176,6 +175,8 @@ def _join(network: nn.Module) -> None:
 
 def unknown(name: str, others: str = "") -> ConfigError:
     """The error of a name that timm does not know; `others` are networks that are not timm's."""
+    import timm
+
     near = get_close_matches(name, timm.list_models(), n=6, cutoff=0.5)
     also = f" nor one of {others}" if others else ""
     return ConfigError(
@@ -185,6 +186,8 @@ def unknown(name: str, others: str = "") -> ConfigError:
 
 
 def _of_timm(name: str, channels: int, dilation: bool, frozen: bool) -> nn.Module:
+    import timm  # takes a tenth of a worker's start, which torchvision's need not wait for
+
     if not timm.is_model(name):
         raise unknown(name, f"torchvision's {', '.join(RESNETS)}")
     options: dict[str, Any] = {"output_stride": 16} if dilation else {}

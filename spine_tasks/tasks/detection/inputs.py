@@ -18,11 +18,17 @@ from spine_tasks.data.coco import BoxCase
 from spine_tasks.data.pictures import read_picture
 from spine_tasks.errors import ConfigError, DataError
 from spine_tasks.predictions import Detections
+from spine_tasks.tasks.backbone import RESNETS
 
 Target = dict[str, Tensor]  # boxes (N, 4) float32 xyxy px of the image, labels (N,) int64
 Sample = tuple[Tensor, Target]  # image (C, H, W) float32, normalised
 
 WINDOW = (1.0, 99.5)  # percentiles of the picture that become 0 and 1
+# Mean and standard deviation that ResNets know, by channel. timm has them too, but imports slowly.
+_IMAGENET = (
+    torch.tensor([0.485, 0.456, 0.406])[:, None, None],
+    torch.tensor([0.229, 0.224, 0.225])[:, None, None],
+)
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +117,9 @@ def normalise(image: Tensor, config: Detection) -> Tensor:
 
 def _mean_and_std(backbone: str) -> tuple[Tensor, Tensor]:
     """Both (3, 1, 1), in the order of the channels."""
-    import timm  # takes seconds, which reading data alone need not wait for
+    if backbone in RESNETS:
+        return _IMAGENET
+    import timm
 
     recipe = timm.get_pretrained_cfg(backbone)
     if recipe is None:
