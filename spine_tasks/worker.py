@@ -66,9 +66,12 @@ def _attempt(run: Run) -> None:
         write_json(run.folder / "environment.json", here)
         train = _imported(cell.config.entry)
         train(cell, run)
-        run.finish(**_provenance(run, here))
-    from spine_tasks.score import score  # SciPy's optimisation, for which training need not wait
+    # Not at the top: training need not wait for SciPy's optimisation. Not after `finish`: what is
+    # killed in between is complete without scores, until they are collected.
+    from spine_tasks.score import score
 
+    if not run.complete:
+        run.finish(**_provenance(run, here))
     score(run)
 
 

@@ -19,6 +19,7 @@ from trials import GUARD_S, Half, kill
 
 from spine_tasks.files import read_json, sha256
 from spine_tasks.run import Run
+from spine_tasks.score import score
 
 NAME = "soak"
 SEEDS, CELLS = 12, 60  # four arms a seed, and the cell that two of them start from
@@ -223,4 +224,6 @@ def kind_of(run):
 def results_of(run):
     """Digests of predictions and scores, and the history."""
     done = read_json(run.folder / "done.json")
+    if not run.scored:  # killed, or looked at, between its last prediction and its scores
+        score(run)  # as `collect` does
     return done["predictions_sha256"], sha256(run.scores), run.history()
