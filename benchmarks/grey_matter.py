@@ -28,6 +28,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -197,7 +198,7 @@ def same(mask: Mask, other: Mask) -> str:
 
 def noted(row: Row, more: str) -> Row:
     """A row with more in its note."""
-    return Row(**vars(row) | {"note": f"{row.note}; {more}"})
+    return replace(row, note=f"{row.note}; {more}")
 
 
 class Side:

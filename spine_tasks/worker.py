@@ -60,7 +60,8 @@ def _attempt(run: Run) -> None:
     )
     log.info("cell %s, attempt %d", cell.id, len(_starts(run)))
     log.info("host %s, job %s, commit %s", here["host"], slurm.this_job(), here["commit"])
-    if not run.complete:
+    trains = not run.complete
+    if trains:
         check_room(run.folder, CHECKPOINT_ROOM, f"checkpoints of {cell.id}")
         here |= _inputs(run, cell)
         write_json(run.folder / "environment.json", here)
@@ -70,7 +71,7 @@ def _attempt(run: Run) -> None:
     # killed in between is complete without scores, until they are collected.
     from spine_tasks.score import score
 
-    if not run.complete:
+    if trains:
         run.finish(**_provenance(run, here))
     score(run)
 

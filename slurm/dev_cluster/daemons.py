@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# One in some hundred slurmdbds dies over an empty answer of a database that has just been made.
+# A slurmdbd may die over an empty answer of a database that has just been made; seen once.
 STARTS = 3
 
 
@@ -98,7 +98,7 @@ class Daemons:
             time.sleep(0.05)
 
     def _launch(self, daemon: Daemon, environment: dict[str, str]) -> None:
-        with self._output(daemon).open("wb") as output:
+        with self._output(daemon).open("ab") as output:  # after the last words of one that died
             process = subprocess.Popen(
                 daemon.command,
                 stdin=subprocess.DEVNULL,
